@@ -1,0 +1,1 @@
+"""From action chunks to joint commands: kinematics, timing, transit and the safety envelope."""

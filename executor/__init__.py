@@ -1,0 +1,1 @@
+"""Runs a plan: orchestration, learned policies, monitors and the run record."""

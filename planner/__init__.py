@@ -1,0 +1,1 @@
+"""From an instruction and an observation to a typed plan."""

@@ -1,0 +1,145 @@
+"""Plans: ordered, typed steps with dependencies, and which of them are done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import networkx as nx
+from pydantic import Field, model_validator
+
+from hiervla.representations._base import SCHEMA_VERSION, Fraction, Typed
+from hiervla.representations.artifacts import Artifact, Provenance
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+
+
+class Condition(Typed):
+    """A relation that has to hold before or after a step, such as ``on(red mug, top shelf)``."""
+
+    predicate: str
+    args: tuple[str, ...] = ()
+    holds: bool = Field(default=True, description="False for a negated condition")
+
+    def __str__(self) -> str:
+        """``not on(a, b)`` or ``on(a, b)``."""
+        return f"{'' if self.holds else 'not '}{self.predicate}({', '.join(self.args)})"
+
+
+class Step(Typed):
+    """One call of a skill."""
+
+    id: Identifier
+    skill: str
+    args: dict[str, str] = Field(
+        default_factory=dict, description="by parameter name; objects as the planner names them"
+    )
+    text: str = Field(default="", description="the step in words")
+    artifacts: tuple[Artifact, ...] = ()
+    depends_on: tuple[Identifier, ...] = ()
+    preconditions: tuple[Condition, ...] = ()
+    postconditions: tuple[Condition, ...] = ()
+
+    def __str__(self) -> str:
+        """The words of the step, or ``skill(arg, arg)``."""
+        return self.text or f"{self.skill}({', '.join(self.args.values())})"
+
+
+class Plan(Typed):
+    """A goal in words and the steps to it; every replan re-emits the done and the remaining ones."""
+
+    kind: Literal["plan"] = "plan"
+    version: Literal[1] = SCHEMA_VERSION
+    goal: str
+    steps: tuple[Step, ...]
+    done: tuple[Identifier, ...] = Field(default=(), description="ids of finished steps, in order")
+    remaining: tuple[Identifier, ...] = Field(description="ids of steps to come, in order")
+    scene: tuple[Artifact, ...] = Field(default=(), description="what the planner saw: boxes, keypoints")
+    provenance: Provenance | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        ids = [s.id for s in self.steps]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"two steps have the same id: {ids}")
+        if sorted([*self.done, *self.remaining]) != sorted(ids):
+            raise ValueError(
+                f"done {list(self.done)} and remaining {list(self.remaining)} do not part the steps {ids}"
+            )
+        order = {s: i for i, s in enumerate([*self.done, *self.remaining])}
+        for step in self.steps:
+            for needed in step.depends_on:
+                if needed not in order:
+                    raise ValueError(f"step {step.id} depends on '{needed}', which is not in the plan")
+        graph = self.graph()
+        if not nx.is_directed_acyclic_graph(graph):
+            raise ValueError(f"steps depend on each other in a circle: {nx.find_cycle(graph)}")
+        for before, after in graph.edges:
+            if order[before] > order[after]:
+                raise ValueError(f"step {after} is ordered before {before}, on which it depends")
+        return self
+
+    def graph(self) -> nx.DiGraph[str]:
+        """Dependencies as a directed graph; an edge leads from a step to one that needs it."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
+        graph.add_nodes_from(s.id for s in self.steps)
+        graph.add_edges_from((needed, s.id) for s in self.steps for needed in s.depends_on)
+        return graph
+
+    def step(self, step_id: str) -> Step:
+        """The step of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for s in self.steps:
+            if s.id == step_id:
+                return s
+        raise KeyError(f"no step '{step_id}' in the plan; it has {[s.id for s in self.steps]}")
+
+
+class Refusal(Typed):
+    """The planner's polite no, with what is missing."""
+
+    kind: Literal["refusal"] = "refusal"
+    version: Literal[1] = SCHEMA_VERSION
+    reason: Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood", "empty_instruction"]
+    message: str = Field(description="one sentence for the person who asked")
+    missing: tuple[str, ...] = ()
+    seen: tuple[str, ...] = Field(default=(), description="what the planner does see")
+    provenance: Provenance | None = None
+
+
+PlannerAnswer = Annotated[Plan | Refusal, Field(discriminator="kind")]
+
+
+class Verdict(Typed):
+    """An answer to a question about the world, from observations only."""
+
+    name: str = Field(description="the check, such as 'grasped'")
+    value: Literal["yes", "no", "unsure"]
+    confidence: Fraction = 1.0
+    evidence: dict[str, float | str | bool] = Field(default_factory=dict)
+
+    @property
+    def yes(self) -> bool:
+        """True when the answer is yes."""
+        return self.value == "yes"
+
+
+StepOutcome = Literal[
+    "succeeded",
+    "precondition_failed",
+    "lost_object",
+    "unreachable",
+    "not_found",
+    "timed_out",
+    "blocked",
+    "envelope_stop",
+    "cancelled",
+    "gave_up",
+    "failed",
+]
+"""How one attempt at a step ended."""
+
+RunOutcome = Literal["succeeded", "failed", "refused", "nothing_to_do", "cancelled", "envelope_stop", "error"]
+"""How a run ended."""

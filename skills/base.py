@@ -1,0 +1,72 @@
+"""A skill is an option: a typed signature, a contract, a learned policy, a termination and a recovery."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hiervla.representations import SkillSignature, Verdict
+from hiervla.skills.context import Belief, SkillContext
+from hiervla.skills.termination import DoneHead, Termination, Timer, any_of
+
+
+@dataclass(frozen=True)
+class Approach:
+    """Where the collision-free transit hands over to the policy: a top-down hover above the keypoint.
+
+    Attributes:
+        height_m: tool centre point above the keypoint [m].
+        yaw: finger-closing axis about world z [rad]; 0 closes along world y.
+        gripper_width_m: width to travel with; None keeps the grip.
+    """
+
+    height_m: float = 0.13
+    yaw: float = 0.0
+    gripper_width_m: float | None = 0.08
+
+
+class Skill(ABC):
+    """One skill of the library. Constructing it touches no hardware and loads no weights.
+
+    A class is made once and shared: it keeps no state of a run. All it may look at is in :class:`SkillContext`.
+    """
+
+    signature: ClassVar[SkillSignature]
+    """Name and typed parameters: what planner, grammar, validator and docs read."""
+
+    policy: ClassVar[str] = "flow"
+    """Name of the policy that runs it."""
+
+    timeout_s: ClassVar[float] = 10.0
+    """Limit for the policy's part [s]."""
+
+    @property
+    def name(self) -> str:
+        """Name that plans use."""
+        return self.signature.name
+
+    @abstractmethod
+    def approach(self, context: SkillContext) -> Approach:
+        """The hover from which the policy starts."""
+
+    @abstractmethod
+    def ready(self, context: SkillContext) -> Verdict:
+        """May it start? Asked before the first motion."""
+
+    @abstractmethod
+    def done(self, context: SkillContext) -> Verdict:
+        """Did it work? Asked after the arm has returned home, with ``context.after``."""
+
+    @abstractmethod
+    def effect(self, context: SkillContext) -> Belief:
+        """The executor's belief after success."""
+
+    def holds(self, context: SkillContext) -> Verdict | None:
+        """Invariant while it runs, such as "still holding"; None when there is none."""
+        return None
+
+    @property
+    def termination(self) -> Termination:
+        """When the policy's part ends; by default its done-head or the timer."""
+        return any_of(DoneHead(0.5, min_s=0.6), Timer(self.timeout_s))

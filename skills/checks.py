@@ -1,0 +1,171 @@
+"""Geometric verdicts from observations: what the skills' contracts are made of. Nothing here is privileged."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiervla.representations import CameraFrame, Observation, Proprioception, Verdict
+from hiervla.representations.geometry import deproject, project
+
+CAMERA = "front"
+HELD_MIN_M = 0.006
+HELD_MAX_M = 0.077
+_OPEN_M = 0.070
+
+
+def holding(proprio: Proprioception) -> Verdict:
+    """Is there something between the fingers? From the gripper's width and closing force."""
+    width, effort = proprio.gripper_width_m, proprio.gripper_effort_n
+    yes = HELD_MIN_M < width < HELD_MAX_M and effort > 2.0
+    margin = min(abs(width - HELD_MIN_M), abs(width - HELD_MAX_M)) / 0.01
+    return Verdict(
+        name="holding",
+        value="yes" if yes else "no",
+        confidence=float(min(1.0, 0.5 + margin / 2)),
+        evidence={"width_m": width, "effort_n": effort},
+    )
+
+
+def hand_empty(proprio: Proprioception) -> Verdict:
+    """Is the gripper free? The opposite of :func:`holding`."""
+    held = holding(proprio)
+    return Verdict(
+        name="hand_empty",
+        value="no" if held.yes else "yes",
+        confidence=held.confidence,
+        evidence=held.evidence,
+    )
+
+
+def released(proprio: Proprioception) -> Verdict:
+    """Is the gripper open wide, so that nothing is held?"""
+    yes = proprio.gripper_width_m > _OPEN_M
+    return Verdict(
+        name="released", value="yes" if yes else "no", evidence={"width_m": proprio.gripper_width_m}
+    )
+
+
+def heights_near(frame: CameraFrame, point_w: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
+    """Heights of the visible surface within a horizontal radius of a point.
+
+    Returns:
+        (N,) world z of the points [m]; empty where the camera sees nothing there.
+
+    Raises:
+        CameraError: the camera gives no depth.
+    """
+    cloud = deproject(frame).reshape(-1, 3)
+    near = np.hypot(cloud[:, 0] - point_w[0], cloud[:, 1] - point_w[1]) < radius_m
+    return np.asarray(cloud[near, 2])
+
+
+def appeared(
+    before: Observation, after: Observation, point_w: NDArray[np.float64], *, radius_m: float = 0.035
+) -> Verdict:
+    """Did something come to stand on ``point_w``? The visible surface there has risen by at least 1.2 cm."""
+    old = heights_near(before.frame(CAMERA), point_w, radius_m)
+    new = heights_near(after.frame(CAMERA), point_w, radius_m)
+    if len(old) < 4 or len(new) < 4:
+        return Verdict(name="appeared", value="unsure", confidence=0.0, evidence={"points": float(len(new))})
+    rise = float(np.percentile(new, 90) - np.percentile(old, 90))
+    return Verdict(
+        name="appeared",
+        value="yes" if rise > 0.012 else "no",
+        confidence=float(np.clip(abs(rise - 0.012) / 0.02, 0.0, 1.0)),
+        evidence={"rise_m": rise},
+    )
+
+
+def occupancy(frame: CameraFrame, centre_w: NDArray[np.float64], half_m: tuple[float, float, float]) -> int:
+    """Number of visible points in an axis-aligned box around ``centre_w`` [m].
+
+    Raises:
+        CameraError: the camera gives no depth.
+    """
+    cloud = deproject(frame).reshape(-1, 3)
+    inside = (np.abs(cloud - centre_w) < np.asarray(half_m)).all(axis=1)
+    return int(inside.sum())
+
+
+def slid(
+    before: Observation, after: Observation, point_w: NDArray[np.float64], shift_m: tuple[float, float, float]
+) -> Verdict:
+    """Did the thing seen at ``point_w`` move by about ``shift_m``? Used for the drawer's handle.
+
+    It has left its old place and something of that height is seen at the new one, within 5 cm along the shift.
+    """
+    half = (0.05, 0.022, 0.025)
+    old = occupancy(before.frame(CAMERA), point_w, half)
+    left = occupancy(after.frame(CAMERA), point_w, half)
+    along = [point_w + np.asarray(shift_m) * s for s in (0.75, 0.9, 1.0, 1.1)]
+    there_before = max(occupancy(before.frame(CAMERA), p, half) for p in along)
+    there = max(occupancy(after.frame(CAMERA), p, half) for p in along)
+    if old < 4:
+        return Verdict(name="slid", value="unsure", confidence=0.0, evidence={"points": float(old)})
+    yes = left < 0.6 * old and there > max(0.4 * old, 1.3 * there_before)
+    return Verdict(
+        name="slid",
+        value="yes" if yes else "no",
+        confidence=float(np.clip(1.0 - left / old, 0.0, 1.0))
+        if yes
+        else float(np.clip(left / old, 0.0, 1.0)),
+        evidence={
+            "points_old_place": float(left),
+            "points_new_place": float(there),
+            "points_before": float(old),
+        },
+    )
+
+
+def stain(
+    frame: CameraFrame, centre_w: NDArray[np.float64], *, inner_m: float = 0.065, outer_m: float = 0.11
+) -> float:
+    """Share of the table near ``centre_w`` whose colour differs from the ring around it, 0 to 1.
+
+    Raises:
+        CameraError: the camera gives no depth.
+    """
+    cloud = deproject(frame)
+    flat = np.abs(cloud[..., 2] - centre_w[2]) < 0.012
+    distance = np.hypot(cloud[..., 0] - centre_w[0], cloud[..., 1] - centre_w[1])
+    ring = flat & (distance > inner_m) & (distance < outer_m)
+    disc = flat & (distance <= inner_m)
+    if ring.sum() < 10 or disc.sum() < 10:
+        return float("nan")
+    colours = frame.rgb.astype(np.float64)
+    background = np.median(colours[ring], axis=0)
+    spread = np.percentile(np.linalg.norm(colours[ring] - background, axis=1), 80)
+    threshold = max(28.0, 2.0 * float(spread))
+    return float((np.linalg.norm(colours[disc] - background, axis=1) > threshold).mean())
+
+
+def wiped(before: Observation, after: Observation, point_w: NDArray[np.float64]) -> Verdict:
+    """Is the stain around ``point_w`` gone? Compares its share of the disc before and after."""
+    old, new = stain(before.frame(CAMERA), point_w), stain(after.frame(CAMERA), point_w)
+    if not (np.isfinite(old) and np.isfinite(new)) or old < 0.02:
+        return Verdict(name="wiped", value="unsure", confidence=0.0)
+    left = new / old
+    return Verdict(
+        name="wiped",
+        value="yes" if left < 0.2 else "no",
+        confidence=float(np.clip(abs(left - 0.2) / 0.2, 0.0, 1.0)),
+        evidence={"stain_before": old, "stain_after": new},
+    )
+
+
+def reachable(point_w: NDArray[np.float64], *, inner_m: float = 0.22, outer_m: float = 0.80) -> Verdict:
+    """Is the point within the arm's top-down reach? A quick test by radius and height, before any IK is solved."""
+    radius = float(np.hypot(point_w[0], point_w[1]))
+    yes = inner_m < radius < outer_m and -0.03 < point_w[2] < 0.45
+    return Verdict(
+        name="reachable",
+        value="yes" if yes else "no",
+        evidence={"radius_m": radius, "height_m": float(point_w[2])},
+    )
+
+
+def in_view(frame: CameraFrame, point_w: NDArray[np.float64]) -> bool:
+    """Does the point project into the image?"""
+    (u, v), depth = project(frame, point_w)
+    return bool(depth > 0 and 0 <= u <= frame.width and 0 <= v <= frame.height)

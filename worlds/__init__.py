@@ -1,0 +1,1 @@
+"""Where observations come from and joint commands go."""

@@ -1,0 +1,45 @@
+"""The front door to scene descriptions: types, geometry and the sampler; no physics engine is imported."""
+
+from hiervla.worlds.tabletop.sampling import Request, SceneRequestError, sample_scene
+from hiervla.worlds.tabletop.specs import (
+    CATEGORIES,
+    COLOUR_RGB,
+    COLOURS,
+    DRAWER_TRAVEL,
+    GRIPPER,
+    HOME_TCP,
+    PICKABLE,
+    PLACES,
+    Category,
+    Colour,
+    FurnitureSpec,
+    LookSpec,
+    ObjectSpec,
+    Place,
+    Region,
+    SceneSpec,
+    SpillSpec,
+)
+
+__all__ = [
+    "CATEGORIES",
+    "COLOURS",
+    "COLOUR_RGB",
+    "DRAWER_TRAVEL",
+    "GRIPPER",
+    "HOME_TCP",
+    "PICKABLE",
+    "PLACES",
+    "Category",
+    "Colour",
+    "FurnitureSpec",
+    "LookSpec",
+    "ObjectSpec",
+    "Place",
+    "Region",
+    "Request",
+    "SceneRequestError",
+    "SceneSpec",
+    "SpillSpec",
+    "sample_scene",
+]
