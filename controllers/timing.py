@@ -206,11 +206,20 @@ class OnlineTracker:
         ddq: (J,) reference acceleration [rad/s^2].
     """
 
-    def __init__(self, limits: JointLimits, tick_s: float = TICK_S) -> None:
+    def __init__(self, limits: JointLimits, tick_s: float = TICK_S, gain: float = 12.0) -> None:
+        """Set up at rest at the origin of joint space; call :meth:`reset` before use.
+
+        Args:
+            limits: what the joints may do.
+            tick_s: length of a tick [s].
+            gain: how fast a gap to the target is closed [1/s].
+        """
         self.limits = limits
+        self.gain = gain
         self._otg = ruckig.Ruckig(limits.dofs, tick_s)
         self._input = _input(limits)
         self._output = ruckig.OutputParameter(limits.dofs)
+        self._input.control_interface = ruckig.ControlInterface.Velocity
         # Every joint for itself: a far joint must not slow down the ones that are nearly there.
         self._input.synchronization = ruckig.Synchronization.No
         self.reset(np.zeros(limits.dofs))
@@ -233,23 +242,26 @@ class OnlineTracker:
         """
         limits = self.limits
         goal = limits.clip(_state("target_q", target_q, limits.dofs))
-        speed = _state("target_dq", target_dq, limits.dofs)
-        # Never arrive at a stop with speed left; and ruckig wants target speeds strictly inside the limit.
-        room = np.where(speed > 0, limits.upper - goal, goal - limits.lower)
-        cap = np.minimum(0.95 * limits.velocity, np.sqrt(limits.acceleration * np.maximum(room, 0.0)))
-        return self._update(goal, np.clip(speed, -cap, cap), ruckig.ControlInterface.Position)
+        feed = _state("target_dq", target_dq, limits.dofs)
+        # Aiming for position *and* velocity of a jittery target makes a time-optimal law wander off for seconds;
+        # aiming for the velocity that closes the gap is stable. The root lets it brake in time for large gaps.
+        gap = goal - self.q
+        closing = np.sign(gap) * np.minimum(self.gain * np.abs(gap), np.sqrt(limits.acceleration * np.abs(gap)))
+        ahead = self.q + self.dq * (1.5 / self.gain)
+        up = np.sqrt(limits.acceleration * np.maximum(limits.upper - ahead, 0.0))
+        down = np.sqrt(limits.acceleration * np.maximum(ahead - limits.lower, 0.0))
+        speed = np.clip(feed + closing, np.maximum(-down, -limits.velocity), np.minimum(up, limits.velocity))
+        return self._update(speed)
 
     def brake(self) -> Array:
         """Advance one tick of the quickest stop and return the new reference position, (J,) [rad]."""
-        return self._update(self.q, np.zeros(self.limits.dofs), ruckig.ControlInterface.Velocity)
+        return self._update(np.zeros(self.limits.dofs))
 
-    def _update(self, goal: Array, speed: Array, interface: Any) -> Array:
+    def _update(self, speed: Array) -> Array:
         problem = self._input
-        problem.control_interface = interface
         problem.current_position = self.q
         problem.current_velocity = self.dq
         problem.current_acceleration = self.ddq
-        problem.target_position = goal
         problem.target_velocity = speed
         result = self._otg.update(problem, self._output)
         if result not in (ruckig.Result.Working, ruckig.Result.Finished):

@@ -87,7 +87,7 @@ class ChunkTracker:
         limits: JointLimits | None = None,
         workspace: Workspace = TABLETOP_WORKSPACE,
         blend_s: float = 0.2,
-        lead_s: float = 0.02,
+        lead_s: float = 0.0,
     ) -> None:
         """Set up; constructing moves nothing.
 

@@ -60,6 +60,8 @@ class ObservationTaken(EventBase):
     dq: tuple[float, ...]
     gripper_width_m: float
     gripper_effort_n: float = 0.0
+    T_world_ee: tuple[tuple[float, ...], ...] = Field(description="(4, 4) pose of the tool centre point")
+    sensed_at_s: FiniteFloat = Field(description="time of the proprioception [s]")
     observed_at_s: FiniteFloat
 
 
@@ -69,6 +71,7 @@ class SnapshotTaken(EventBase):
     type: Literal["snapshot"] = "snapshot"
     blob: Sha256
     label: str
+    ticks: NonNegativeInt = Field(default=0, description="control ticks on record before it was taken")
 
 
 class PlanProposed(EventBase):
@@ -172,13 +175,21 @@ class Note(EventBase):
 
 
 class RunFinished(EventBase):
-    """The last event of a run that was closed."""
+    """The run's outcome; after it nothing moves."""
 
     type: Literal["run_finished"] = "run_finished"
     outcome: RunOutcome
     message: str
     done: tuple[str, ...] = ()
     remaining: tuple[str, ...] = ()
+
+
+class RecordSealed(EventBase):
+    """The last line of a record that was closed: what the files beside the events held by then."""
+
+    type: Literal["record_sealed"] = "record_sealed"
+    streams_sha256: Sha256
+    ticks: NonNegativeInt = Field(description="control ticks in the streams")
 
 
 Event = Annotated[
@@ -196,7 +207,8 @@ Event = Annotated[
     | StepFinished
     | EnvelopeFired
     | Note
-    | RunFinished,
+    | RunFinished
+    | RecordSealed,
     Field(discriminator="type"),
 ]
 """Any event; ``type`` says which."""

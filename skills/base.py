@@ -41,6 +41,9 @@ class Skill(ABC):
     timeout_s: ClassVar[float] = 10.0
     """Limit for the policy's part [s]."""
 
+    naive_s: ClassVar[float] = 6.0
+    """Length of the policy's part when a loop without termination runs it on a fixed timer [s]."""
+
     @property
     def name(self) -> str:
         """Name that plans use."""

@@ -41,9 +41,7 @@ def hand_empty(proprio: Proprioception) -> Verdict:
 def released(proprio: Proprioception) -> Verdict:
     """Is the gripper open wide, so that nothing is held?"""
     yes = proprio.gripper_width_m > _OPEN_M
-    return Verdict(
-        name="released", value="yes" if yes else "no", evidence={"width_m": proprio.gripper_width_m}
-    )
+    return Verdict(name="released", value="yes" if yes else "no", evidence={"width_m": proprio.gripper_width_m})
 
 
 def heights_near(frame: CameraFrame, point_w: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
@@ -107,9 +105,7 @@ def slid(
     return Verdict(
         name="slid",
         value="yes" if yes else "no",
-        confidence=float(np.clip(1.0 - left / old, 0.0, 1.0))
-        if yes
-        else float(np.clip(left / old, 0.0, 1.0)),
+        confidence=float(np.clip(1.0 - left / old, 0.0, 1.0)) if yes else float(np.clip(left / old, 0.0, 1.0)),
         evidence={
             "points_old_place": float(left),
             "points_new_place": float(there),
@@ -118,9 +114,7 @@ def slid(
     )
 
 
-def stain(
-    frame: CameraFrame, centre_w: NDArray[np.float64], *, inner_m: float = 0.065, outer_m: float = 0.11
-) -> float:
+def stain(frame: CameraFrame, centre_w: NDArray[np.float64], *, inner_m: float = 0.065, outer_m: float = 0.11) -> float:
     """Share of the table near ``centre_w`` whose colour differs from the ring around it, 0 to 1.
 
     Raises:

@@ -182,6 +182,7 @@ class Wipe(Skill):
         params=(Parameter(name="surface", type="object", categories=("spill",), doc="the spill"),),
     )
     timeout_s = 14.0
+    naive_s = 9.0
 
     def approach(self, context: SkillContext) -> Approach:
         """Hover above the spill without changing the grip."""

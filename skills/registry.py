@@ -58,9 +58,7 @@ class SkillLibrary:
                 register(staged)
                 for skill in staged:
                     library.register(skill, origin=origin)
-            except (
-                Exception
-            ) as error:  # a stranger's package may raise anything; ours has to go on without it
+            except Exception as error:  # a stranger's package may raise anything; ours has to go on without it
                 library.broken[point.name] = f"{type(error).__name__}: {error}"
                 log.warning("skills of '%s' (%s) were left out: %s", point.name, origin, error)
         return library

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _EXPORTS says the same 
         Step,
         Verdict,
     )
-    from hiervla.skills import Skill, register
+    from hiervla.skills import Skill, SkillLibrary
 
 __all__ = [
     "ActionChunk",
@@ -44,26 +44,28 @@ __all__ = [
     "Proprioception",
     "Refusal",
     "Skill",
+    "SkillLibrary",
     "Step",
     "Verdict",
     "__version__",
-    "register",
 ]
 
 _EXPORTS = {
     "Agent": "hiervla.executor.agent",
     "Skill": "hiervla.skills",
-    "register": "hiervla.skills",
+    "SkillLibrary": "hiervla.skills",
 }
 
 
-def __getattr__(name: str) -> object:
-    """Loads a public name from the module that defines it."""
-    if name not in __all__:
-        raise AttributeError(f"module 'hiervla' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value: object = getattr(import_module(_EXPORTS.get(name, "hiervla.representations")), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept any name
+
+    def __getattr__(name: str) -> object:
+        """Loads a public name from the module that defines it."""
+        if name not in __all__:
+            raise AttributeError(f"module 'hiervla' has no attribute {name!r}; it has {', '.join(__all__)}")
+        value = getattr(import_module(_EXPORTS.get(name, "hiervla.representations")), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

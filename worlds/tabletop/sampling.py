@@ -80,8 +80,8 @@ def sample_scene(
 ) -> SceneSpec:
     """Draw a scene. The same arguments give the same scene.
 
-    Requested objects come first in `SceneSpec.objects`, in the order of `require`; chance fills up to the number
-    drawn from `n_objects`. Everything on the table keeps room for a gripper; each shelf keeps a free spot.
+    Requested objects come first in `SceneSpec.objects`, in the order of `require`; chance fills up to the
+    number drawn from `n_objects`. Everything on the table keeps room for a gripper, shelves keep a free spot.
 
     Args:
         seed: an integer (kept in the spec), or a generator to draw from.
@@ -121,7 +121,8 @@ def sample_scene(
                 seed=seed, objects=tuple(draft.objects), spill=spill_spec, drawer_open=opening,
                 furniture=draft.furniture, look=look,
             )  # fmt: skip
-    raise SceneRequestError(f"require={list(require)}", "no room was found for all of it; ask for fewer objects")
+    wish = f"require={list(require)}"
+    raise SceneRequestError(wish, "no room was found for all of it; ask for fewer objects")
 
 
 @dataclass(frozen=True)
@@ -393,7 +394,9 @@ def _sample_look(rng: np.random.Generator) -> LookSpec:
         table_rgb=_triple(np.clip(base, 0.05, 0.85)),
         table_rgb2=_triple(second),
         floor_rgb=_triple(rng.uniform(0.25, 0.60) * np.ones(3) + rng.uniform(-0.05, 0.05, 3)),
-        furniture_rgb=_triple(rng.uniform(0.42, 0.72) * np.array([1.0, 0.95, 0.88]) + rng.uniform(-0.04, 0.04, 3)),
+        furniture_rgb=_triple(
+            rng.uniform(0.42, 0.72) * np.array([1.0, 0.95, 0.88]) + rng.uniform(-0.04, 0.04, 3)
+        ),
         bin_rgb=_triple(rng.uniform(0.26, 0.46) * np.array([0.95, 1.05, 1.10])),
         texture_seed=int(rng.integers(0, 2**16)),
         camera_shift=_triple(rng.uniform(-0.02, 0.02, 3)),

@@ -42,7 +42,7 @@ TOP_SHELF_Z = 0.20
 DRAWER_FLOOR_Z = 0.014
 BIN_FLOOR_Z = 0.006
 TOP_SHELF_SETBACK = 0.192
-"""The top board stands this much further out (towards -y) than the bottom one, so both are free from above."""
+"""The top board stands this much further towards -y than the bottom one: both are free from above."""
 SHELF_HALF: Vec2 = (0.15, 0.05)
 TOP_SHELF_HALF: Vec2 = (0.15, 0.06)
 CABINET_HALF: Vec2 = (0.12, 0.10)
@@ -73,9 +73,8 @@ class Region(Typed):
 
     def contains(self, x: float, y: float, margin: float = 0.0) -> bool:
         """Whether a world point lies above the rectangle, shrunk by `margin` [m]."""
-        return (
-            abs(x - self.centre[0]) <= self.half[0] - margin and abs(y - self.centre[1]) <= self.half[1] - margin
-        )
+        dx, dy = abs(x - self.centre[0]), abs(y - self.centre[1])
+        return dx <= self.half[0] - margin and dy <= self.half[1] - margin
 
 
 class FurnitureSpec(Typed):
@@ -202,7 +201,7 @@ class SceneSpec(Typed):
         known = {*ids, *PLACES, GRIPPER}
         for o in self.objects:
             if o.support not in known or o.support == o.id:
-                raise ValueError(f"{o.id} stands on '{o.support}', which is neither a place nor another object")
+                raise ValueError(f"{o.id} stands on '{o.support}', no place and no other object")
         if sum(o.support == GRIPPER for o in self.objects) > 1:
             raise ValueError("the gripper can hold one object only")
         return self

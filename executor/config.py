@@ -1,0 +1,38 @@
+"""How the orchestrator behaves: every number that steers it, in one frozen, recorded place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hiervla.representations import Typed
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class LoopConfig(Typed):
+    """Settings of the loop; they are part of the run record.
+
+    ``naive()`` is the loop that the field often uses, kept as a baseline: plan once, run every step on a timer, look
+    at nothing in between.
+    """
+
+    replan: Literal["every_step", "on_failure", "never"] = Field(
+        default="every_step", description="when the planner is asked again, with done and remaining steps"
+    )
+    verify: bool = Field(default=True, description="check readiness and success of each step from observations")
+    learned_termination: bool = Field(default=True, description="stop on the policy's done-head; else on a timer")
+    max_retries: Count = Field(default=3, description="further attempts at the same step before giving up")
+    max_steps: Count = Field(default=40, description="attempts at steps in one run, retries included")
+    chunk_rows: Annotated[int, Field(ge=1)] = Field(default=8, description="rows of a chunk to run before the next")
+    think_ticks: Count = Field(
+        default=10, description="control ticks that inference may take while the old chunk is tracked"
+    )
+    settle_ticks: Count = Field(default=15, description="control ticks to hold still before looking")
+    cameras: tuple[str, ...] = ("front", "wrist")
+
+    @classmethod
+    def naive(cls) -> LoopConfig:
+        """Plan once, fixed timers, no checks: the baseline of ``benchmarks.tasks``."""
+        return cls(replan="never", verify=False, learned_termination=False, max_retries=0)

@@ -1,0 +1,278 @@
+"""The orchestrator: plan, ground, check ready, act, verify, retry, replan from here, give up safely.
+
+All its decisions are functions of recorded inputs: observations, the planner's answers, the policy's chunks.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from hiervla.controllers.errors import ControlError
+from hiervla.executor.body import Body, EnvelopeStop, RunCancelled
+from hiervla.executor.config import LoopConfig
+from hiervla.executor.record.writer import Recorder
+from hiervla.executor.segment import PolicyRunner
+from hiervla.planner.base import Planner, PlannerContext, StepRecord
+from hiervla.planner.grounding import GroundingError
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
+from hiervla.representations.events import (
+    Grounded,
+    Note,
+    PlanProposed,
+    PlanRefused,
+    PlanRejected,
+    RunFinished,
+    StepFinished,
+    StepStarted,
+    VerdictGiven,
+)
+from hiervla.representations.plans import RunOutcome, StepOutcome
+from hiervla.skills import Belief, Skill, SkillContext, SkillLibrary
+from hiervla.skills.checks import holding
+
+
+@dataclass
+class RunState:
+    """All state of a run that decisions depend on.
+
+    Attributes:
+        history: every attempt so far, with its outcome.
+        belief: what is held and where it came from.
+        plan: the planner's latest plan.
+        observation: what that plan was made from.
+        failures: attempts in a row at the same thing that failed.
+    """
+
+    history: list[StepRecord] = field(default_factory=list)
+    belief: Belief = field(default_factory=Belief)
+    plan: Plan | None = None
+    observation: Observation | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the loop ended.
+
+    Attributes:
+        outcome: typed outcome.
+        message: one sentence for a person.
+    """
+
+    outcome: RunOutcome
+    message: str
+
+
+class Orchestrator:
+    """Runs one instruction to its end. Made for one run; :meth:`run` is called once."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        skills: SkillLibrary,
+        policies: PolicyRunner,
+        body: Body,
+        recorder: Recorder,
+        config: LoopConfig,
+        seed: int,
+    ) -> None:
+        self.planner = planner
+        self.skills = skills
+        self.policies = policies
+        self.body = body
+        self.recorder = recorder
+        self.config = config
+        self.seed = seed
+        self.state = RunState()
+
+    def run(self, instruction: str) -> Ending:
+        """Carry out ``instruction``; whatever happens, the arm ends at rest and the last event is written."""
+        try:
+            ending = self._run(instruction)
+        except (RunCancelled, KeyboardInterrupt):
+            self.body.stop()
+            ending = Ending("cancelled", "the run was cancelled; the arm was brought to rest inside the envelope")
+        except EnvelopeStop as stop:
+            ending = Ending("envelope_stop", str(stop))
+        except HiervlaError as error:
+            self.body.stop()
+            ending = Ending("error", str(error))
+        except BaseException as error:
+            # The record has to tell how a run ended also when the reason is a defect of ours.
+            self.body.stop()
+            self._finish(Ending("error", f"{type(error).__name__}: {error}"))
+            raise
+        self._finish(ending)
+        return ending
+
+    def _finish(self, ending: Ending) -> None:
+        plan = self.state.plan
+        self.recorder.emit(
+            RunFinished,
+            time_s=self.body.now_s,
+            outcome=ending.outcome,
+            message=ending.message,
+            done=plan.done if plan else (),
+            remaining=plan.remaining if plan else (),
+        )
+        self.recorder.sync()
+
+    def _run(self, instruction: str) -> Ending:
+        state, config = self.state, self.config
+        self.body.home("start")
+        answer = self._ask(instruction, "initial")
+        while True:
+            if isinstance(answer, Refusal):
+                return self._refused(answer)
+            state.plan = answer
+            if not answer.remaining:
+                return Ending("succeeded", f"all {len(answer.done)} steps are done")
+            if state.attempts >= config.max_steps:
+                return self._give_up(f"gave up after {state.attempts} attempts at steps")
+            step = answer.step(answer.remaining[0])
+            key = str(step)
+            outcome, reason = self._attempt(step, state.failures.get(key, 0))
+            state.attempts += 1
+            state.history.append(StepRecord(step=step, outcome=outcome, source=state.belief.source))
+            if outcome != "succeeded":
+                state.failures[key] = state.failures.get(key, 0) + 1
+                if state.failures[key] > config.max_retries and config.verify:
+                    return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
+            answer = self._next(instruction, answer, step, outcome)
+
+    def _next(self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome) -> Plan | Refusal:
+        """The plan to go on with: the planner's new one, or the old one with this step moved to the done ones."""
+        ok = outcome == "succeeded" or not self.config.verify
+        ask = self.config.replan == "every_step" or (self.config.replan == "on_failure" and not ok)
+        if ask:
+            return self._ask(instruction, f"after {step.id}: {outcome}")
+        if not ok:
+            return plan
+        return plan.replace(done=(*plan.done, step.id), remaining=tuple(s for s in plan.remaining if s != step.id))
+
+    def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
+        state = self.state
+        observation = self.body.look("plan")
+        state.observation = observation
+        context = PlannerContext(history=tuple(state.history), skills=self.skills.signatures(), seed=self.seed)
+        started = time.perf_counter()
+        answer = self.planner.plan(observation, instruction, context)
+        latency = time.perf_counter() - started
+        for attempt in getattr(self.planner, "rejected", ()):
+            self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
+        if isinstance(answer, Refusal):
+            self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
+        else:
+            for step in answer.steps:
+                self.skills.get(step.skill, place=f"step {step.id} of the plan")
+            self.recorder.emit(PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency)
+        self.recorder.sync()
+        return answer
+
+    def _refused(self, refusal: Refusal) -> Ending:
+        succeeded = [r for r in self.state.history if r.outcome == "succeeded"]
+        if refusal.reason == "nothing_to_do":
+            if succeeded:
+                return Ending("succeeded", f"nothing is left to do after {len(succeeded)} steps")
+            return Ending("nothing_to_do", refusal.message)
+        if self.state.history:
+            return self._give_up(f"the planner sees no way on: {refusal.message}")
+        return Ending("refused", refusal.message)
+
+    def _give_up(self, message: str) -> Ending:
+        """End at rest, at home; what is held stays held, since dropping it could do harm."""
+        self.body.home("giving up")
+        return Ending("failed", message)
+
+    def _attempt(self, step: Step, attempt: int) -> tuple[StepOutcome, str]:
+        skill = self.skills.get(step.skill, place=f"step {step.id} of the plan")
+        begun = self.body.now_s
+        self.body.snapshot(f"before {step.id}")
+        started = self.recorder.emit(StepStarted, time_s=begun, step=step, attempt=attempt)
+        self.body.parent = started.id
+        try:
+            outcome, reason = self._execute(skill, step, attempt)
+        finally:
+            self.body.parent = None
+        self.recorder.emit(
+            StepFinished,
+            time_s=self.body.now_s,
+            parent=started.id,
+            step_id=step.id,
+            attempt=attempt,
+            outcome=outcome,
+            reason=reason,
+            duration_s=self.body.now_s - begun,
+        )
+        self.recorder.sync()
+        return outcome, reason
+
+    def _execute(self, skill: Skill, step: Step, attempt: int) -> tuple[StepOutcome, str]:
+        before = self.state.observation
+        assert before is not None, "a step is attempted only after the planner has looked"
+        try:
+            step = self.planner.ground(before, step)
+        except GroundingError as error:
+            return "not_found", str(error)
+        self.recorder.emit(
+            Grounded,
+            time_s=self.body.now_s,
+            parent=self.body.parent,
+            step_id=step.id,
+            artifacts=step.artifacts,
+        )
+        context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
+        if self.config.verify:
+            ready = self._verdict(step, "ready", skill.ready(context))
+            if not ready.yes:
+                return "precondition_failed", f"not ready: {ready.name} ({_evidence(ready)})"
+        try:
+            self.body.approach(step, skill.approach(context), context.target_w, before)
+            ended, reason = self.policies.run(skill, context, seed=self.seed + 1009 * self.state.attempts + attempt)
+            self.body.home(step.id)
+        except ControlError as error:
+            self.recorder.emit(
+                Note, time_s=self.body.now_s, parent=self.body.parent, level="warning", message=str(error)
+            )
+            self.body.home(step.id)
+            return "unreachable", str(error)
+        if not self.config.verify:
+            self.state.belief = skill.effect(context)
+            return "succeeded", ended
+        return self._check(skill, context, ended, reason)
+
+    def _check(self, skill: Skill, context: SkillContext, ended: StepOutcome, reason: str) -> tuple[StepOutcome, str]:
+        after = self.body.look("verify")
+        late = SkillContext(
+            step=context.step,
+            before=context.before,
+            proprio=after.proprio,
+            belief=context.belief,
+            after=after,
+        )
+        done = self._verdict(context.step, "done", skill.done(late))
+        if done.value != "no" and not (done.value == "unsure" and ended != "succeeded"):
+            self.state.belief = skill.effect(late)
+            return "succeeded", f"{done.name}: {done.value}"
+        if not holding(after.proprio).yes:
+            self.state.belief = Belief()
+        return (ended if ended != "succeeded" else "failed"), f"{done.name}: {done.value} ({_evidence(done)}) {reason}"
+
+    def _verdict(self, step: Step, phase: str, verdict: Verdict) -> Verdict:
+        self.recorder.emit(
+            VerdictGiven,
+            time_s=self.body.now_s,
+            parent=self.body.parent,
+            step_id=step.id,
+            phase=phase,
+            verdict=verdict,
+        )
+        return verdict
+
+
+def _evidence(verdict: Verdict) -> str:
+    parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
+    return ", ".join(parts)

@@ -1,0 +1,18 @@
+"""Learned low-level policies behind one interface. Importing this loads no weights and no torch."""
+
+from __future__ import annotations
+
+from hiervla.executor.policies.base import SKILLS, MissingTargetError, Policy, make_policy, target_point
+from hiervla.executor.policies.registry import DuplicatePolicyError, create, names, register
+
+__all__ = [
+    "SKILLS",
+    "DuplicatePolicyError",
+    "MissingTargetError",
+    "Policy",
+    "create",
+    "make_policy",
+    "names",
+    "register",
+    "target_point",
+]

@@ -1,0 +1,188 @@
+"""What the flow policy sees: a coloured point cloud around the artifact's keypoint, and proprioception.
+
+Everything is expressed relative to the keypoint, with world-aligned axes; the planner thereby decides what the policy
+looks at. The arm itself is cut out with forward kinematics alone, so that what remains is the surroundings and
+whatever the gripper holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiervla.representations import CameraFrame, Observation, Proprioception
+
+Floats = NDArray[np.float32]
+
+POINT_DIM = 7
+"""x, y, z relative to the keypoint [m]; r, g, b in -0.5..0.5; 0 for the front, 1 for the wrist camera."""
+PROPRIO_DIM = 9
+"""ee position relative to the keypoint [m] (3); sin, cos of twice the yaw (2); gripper width [m]; effort [N];
+keypoint's height above the table [m]; ee's height above the table [m]."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Which part of the world the policy sees, and how finely.
+
+    Attributes:
+        cameras: names of the cameras, in the order of the camera flag.
+        half_xy_m: half the side of the crop around the keypoint [m].
+        below_m: how far the crop reaches below the keypoint [m].
+        above_m: how far it reaches above [m].
+        points: number of points N kept.
+        voxel_m: points nearer to each other than about this count as one [m].
+        table_share: largest share of the points that may lie on the bare table top.
+    """
+
+    cameras: tuple[str, ...] = ("front", "wrist")
+    half_xy_m: float = 0.15
+    below_m: float = 0.09
+    above_m: float = 0.27
+    points: int = 320
+    voxel_m: float = 0.006
+    table_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class PolicyInput:
+    """One observation, ready for the network.
+
+    Attributes:
+        points: (N, 7) float32, see :data:`POINT_DIM`; rows of zeros beyond `count`.
+        count: number of rows of `points` that are real, at most N.
+        proprio: (9,) float32, see :data:`PROPRIO_DIM`.
+    """
+
+    points: Floats
+    count: int
+    proprio: Floats
+
+
+def observe_features(
+    observation: Observation, target_w: NDArray[np.float64], spec: FeatureSpec | None = None
+) -> PolicyInput:
+    """Features of an observation around `target_w`, (3,) in the world frame [m]. Deterministic.
+
+    Raises:
+        CameraError: a camera of `spec` is missing or gives no depth.
+    """
+    spec = spec or FeatureSpec()
+    parts = [
+        crop_cloud(observation.frame(name), observation.proprio, target_w, spec, flag)
+        for flag, name in enumerate(spec.cameras)
+    ]
+    cloud = thin(np.concatenate(parts), float(target_w[2]), spec)
+    points = np.zeros((spec.points, POINT_DIM), dtype=np.float32)
+    points[: len(cloud)] = cloud
+    return PolicyInput(points, len(cloud), proprio_features(observation.proprio, target_w))
+
+
+def proprio_features(proprio: Proprioception, target_w: NDArray[np.float64]) -> Floats:
+    """(9,) float32, see :data:`PROPRIO_DIM`."""
+    position = proprio.ee_position
+    relative = position - target_w
+    double = 2.0 * proprio.ee_yaw
+    return np.array(
+        [
+            *relative,
+            np.sin(double),
+            np.cos(double),
+            proprio.gripper_width_m,
+            np.clip(proprio.gripper_effort_n, 0.0, 60.0),
+            target_w[2],
+            position[2],
+        ],
+        dtype=np.float32,
+    )
+
+
+def crop_cloud(
+    frame: CameraFrame,
+    proprio: Proprioception,
+    target_w: NDArray[np.float64],
+    spec: FeatureSpec,
+    flag: int,
+) -> Floats:
+    """Lift one frame and keep what lies in the box and is not the arm: (M, 7) float32.
+
+    Raises:
+        CameraError: the frame has no depth.
+    """
+    depth = frame.require_depth()
+    rows, columns = _window(frame, target_w, spec)
+    patch = depth[rows, columns]
+    v, u = np.nonzero(np.isfinite(patch) & (patch > 0.0))
+    z = patch[v, u].astype(np.float64)
+    v, u = v + rows.start, u + columns.start
+    rays = np.stack([u + 0.5, v + 0.5, np.ones(len(u))])
+    camera = (np.linalg.inv(frame.K) @ rays) * z
+    world = (frame.T_world_camera[:3, :3] @ camera).T + frame.T_world_camera[:3, 3]
+    relative = world - target_w
+    inside = (
+        (np.abs(relative[:, 0]) < spec.half_xy_m)
+        & (np.abs(relative[:, 1]) < spec.half_xy_m)
+        & (relative[:, 2] > -spec.below_m)
+        & (relative[:, 2] < spec.above_m)
+    )
+    inside[inside] = ~on_arm(world[inside], proprio)
+    colour = frame.rgb[v[inside], u[inside]].astype(np.float32) / 255.0 - 0.5
+    cloud = np.empty((len(colour), POINT_DIM), dtype=np.float32)
+    cloud[:, :3] = relative[inside]
+    cloud[:, 3:6] = colour
+    cloud[:, 6] = flag
+    return cloud
+
+
+def on_arm(points_w: NDArray[np.float64], proprio: Proprioception) -> NDArray[np.bool_]:
+    """Which points, (M, 3) in the world frame, lie on the hand or the arm above it, by kinematics alone.
+
+    Points between the fingers are kept: they are what the gripper holds.
+    """
+    pose = proprio.T_world_ee
+    local = (points_w - pose[:3, 3]) @ pose[:3, :3]
+    x, y, z = np.abs(local[:, 0]), np.abs(local[:, 1]), local[:, 2]
+    # Distances from the hand's published drawing, with a few millimetres for depth and calibration errors.
+    hand = (z < -0.034) & (z > -0.13) & (x < 0.066) & (y < 0.112)
+    arm = (z <= -0.085) & (x < 0.16) & (y < 0.16)
+    gap = proprio.gripper_width_m / 2
+    fingers = (z >= -0.05) & (z < 0.015) & (x < 0.015) & (y > gap - 0.002) & (y < gap + 0.028)
+    return np.asarray(hand | arm | fingers)
+
+
+def thin(cloud: Floats, target_height: float, spec: FeatureSpec) -> Floats:
+    """At most ``spec.points`` rows of `cloud`, spread evenly over space rather than over pixels. Deterministic."""
+    if len(cloud) == 0:
+        return cloud
+    rng = np.random.default_rng(len(cloud))
+    cloud = cloud[rng.permutation(len(cloud))]
+    cells = np.floor((cloud[:, :3] + 1.0) / spec.voxel_m).astype(np.int64)
+    keys = (cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    cloud = cloud[first]
+    table = np.abs(cloud[:, 2] + target_height) < 0.004
+    flat, solid = cloud[table], cloud[~table]
+    room = max(int(spec.table_share * spec.points), spec.points - len(solid))
+    flat = flat[:room]
+    return np.concatenate([solid[: spec.points - len(flat)], flat])
+
+
+def _window(frame: CameraFrame, target_w: NDArray[np.float64], spec: FeatureSpec) -> tuple[slice, slice]:
+    """Rows and columns of the image that can show the crop box; all of them if the camera is too near to tell."""
+    h = spec.half_xy_m
+    corners = np.array(
+        [[x, y, z] for x in (-h, h) for y in (-h, h) for z in (-spec.below_m, spec.above_m)], dtype=np.float64
+    )
+    rotation, origin = frame.T_world_camera[:3, :3], frame.T_world_camera[:3, 3]
+    camera = (corners + target_w - origin) @ rotation
+    if camera[:, 2].min() < 0.05:
+        return slice(0, frame.height), slice(0, frame.width)
+    pixels: NDArray[Any] = (camera / camera[:, 2:]) @ frame.K.T
+    low = np.floor(pixels[:, :2].min(axis=0)).astype(int)
+    high = np.ceil(pixels[:, :2].max(axis=0)).astype(int)
+    u0, u1 = np.clip([low[0], high[0]], 0, frame.width)
+    v0, v1 = np.clip([low[1], high[1]], 0, frame.height)
+    return slice(int(v0), int(v1)), slice(int(u0), int(u1))
