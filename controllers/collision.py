@@ -81,7 +81,6 @@ class CollisionModel:
         Args:
             margin_m: anything nearer to the arm (or to the held object) than this counts as touched [m].
         """
-        self.margin_m = margin_m
         self.model = _build()
         self._data = mujoco.MjData(self.model)
         self._boxes = np.array([self.model.geom(f"box{i}").id for i in range(MAX_BOXES)])
@@ -90,10 +89,15 @@ class CollisionModel:
         self._names: dict[int, str] = {}
         # The compiler noted that these geoms share their body's frame; from now on they move.
         self.model.geom_sameframe[[*self._boxes, self._held, self._table]] = 0
-        self.model.geom_margin[self._boxes] = margin_m
-        self.model.geom_margin[self._table] = margin_m
+        self.set_margin(margin_m)
         self.set_scene(Obstacles())
         self.set_held(None)
+
+    def set_margin(self, margin_m: float) -> None:
+        """Change the margin [m]."""
+        self.margin_m = margin_m
+        self.model.geom_margin[self._boxes] = margin_m
+        self.model.geom_margin[self._table] = margin_m
 
     def set_scene(self, obstacles: Obstacles) -> None:
         """Replace all boxes.

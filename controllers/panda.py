@@ -248,14 +248,10 @@ def _masks(collides: bool, self_collision: bool) -> dict[str, int]:
 def _add_shape(body: Any, shape: _Shape, self_collision: bool) -> None:
     masks = _masks(shape.collides, self_collision)
     if shape.kind == "box":
-        body.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX, pos=shape.a, size=shape.b, rgba=shape.rgba, mass=0.0, **masks
-        )
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=shape.a, size=shape.b, rgba=shape.rgba, mass=0.0, **masks)
         return
     kind = mujoco.mjtGeom.mjGEOM_CAPSULE if shape.kind == "capsule" else mujoco.mjtGeom.mjGEOM_CYLINDER
-    body.add_geom(
-        type=kind, fromto=(*shape.a, *shape.b), size=(shape.radius, 0, 0), rgba=shape.rgba, mass=0.0, **masks
-    )
+    body.add_geom(type=kind, fromto=(*shape.a, *shape.b), size=(shape.radius, 0, 0), rgba=shape.rgba, mass=0.0, **masks)
 
 
 def _add_wrist_camera(hand: Any, fovy_deg: float) -> None:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers import panda
+from hiervla.controllers.collision import HeldObject, Obstacles
 from hiervla.controllers.envelope import EnvelopeEvent, SafetyEnvelope
-from hiervla.controllers.kinematics import topdown_pose
-from hiervla.controllers.timing import Trajectory
+from hiervla.controllers.errors import NoPath
+from hiervla.controllers.obstacles import obstacles_from_depth
+from hiervla.controllers.timing import stop_from
 from hiervla.controllers.tracker import ChunkTracker
-from hiervla.controllers.transit import HeldObject, TransitPlanner, obstacles_from_depth
-from hiervla.executor.record.writer import Recorder
-from hiervla.representations import HiervlaError, JointCommand, Observation, Proprioception
-from hiervla.representations.events import EnvelopeFired, TransitPlanned
-from hiervla.worlds.base import CONTROL_PERIOD_S, World
+from hiervla.controllers.transit import Transit, TransitPlanner
+from hiervla.executor.config import LoopConfig
+from hiervla.executor.record.recorder import Purpose, Recorder
+from hiervla.representations import ActionChunk, HiervlaError, JointCommand, Observation, Proprioception, Step
+from hiervla.representations.events import EnvelopeFired, Note, TransitPlanned
+from hiervla.skills import Approach
+from hiervla.skills.checks import holding
+from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, World
+
+_HELD = HeldObject(half_extents=(0.035, 0.04, 0.05), below_m=0.03)
+_NEAR_HAND_M = 0.11
 
 
 class RunCancelled(HiervlaError):
@@ -53,3 +61,196 @@ class CancelToken:
     def cancelled(self) -> bool:
         """Has it been asked for?"""
         return self._event.is_set()
+
+
+class Body:
+    """One robot for the length of one run.
+
+    Every command goes through the safety envelope and onto the record before the world sees it. The reference (the
+    last command) and not the measured state is what motions start from, so that nothing jumps.
+
+    Attributes:
+        parent: id of the event that new events belong to, set while a step is attempted.
+    """
+
+    tick_s = CONTROL_PERIOD_S
+
+    def __init__(
+        self, world: World, recorder: Recorder, config: LoopConfig, cancel: CancelToken, *, seed: int = 0
+    ) -> None:
+        self._world = world
+        self._recorder = recorder
+        self._config = config
+        self._cancel = cancel
+        self._transit = TransitPlanner(seed=seed)
+        self._tracker = ChunkTracker()
+        self._envelope = SafetyEnvelope(on_event=self._fired)
+        self.parent: str | None = None
+        proprio = world.proprio()
+        self._q: NDArray[np.float64] = proprio.q
+        self._dq: NDArray[np.float64] = np.zeros_like(proprio.q)
+        self._width = proprio.gripper_width_m
+        if holding(proprio).yes:
+            # A run may begin with something in the hand; commanding the measured width would let it go.
+            self._width = 0.0
+        self._envelope.reset(self._q, self._dq, self._width)
+
+    @property
+    def now_s(self) -> float:
+        """The world's clock [s]."""
+        return self._world.time_s
+
+    def proprio(self) -> Proprioception:
+        """Proprioception now."""
+        return self._world.proprio()
+
+    def observe(self, purpose: Purpose) -> Observation:
+        """Look with all configured cameras, and put what is seen on record."""
+        observation = self._world.observe(self._config.cameras)
+        self._recorder.observation(observation, purpose, parent=self.parent)
+        return observation
+
+    def look(self, purpose: Purpose) -> Observation:
+        """Hold still for a moment, then look."""
+        self.hold(self._config.settle_ticks)
+        return self.observe(purpose)
+
+    def snapshot(self, label: str) -> None:
+        """Put the physical state on record, where the world can save it."""
+        if isinstance(self._world, SnapshotWorld):
+            self._recorder.snapshot(self._world.snapshot(), label, self.now_s, parent=self.parent)
+
+    def hold(self, ticks: int) -> None:
+        """Stand still for some control ticks, gripper as it is."""
+        still = np.zeros_like(self._q)
+        for _ in range(ticks):
+            self._send(self._command(self._q, still, self._width))
+
+    def grip(self, width_m: float, max_ticks: int = 40) -> None:
+        """Bring the gripper to a width at its own speed, arm at rest [m]."""
+        reach = panda.GRIPPER_MAX_SPEED_M_S * self.tick_s
+        still = np.zeros_like(self._q)
+        for _ in range(max_ticks):
+            if abs(self._width - width_m) < 1e-9:
+                return
+            self._send(self._command(self._q, still, self._width + float(np.clip(width_m - self._width, -reach, reach))))
+
+    def home(self, step_id: str) -> None:
+        """Bring the arm home, carrying what is held; when no free path is known, first straight up.
+
+        Raises:
+            NoPath: everything that was tried touches something.
+        """
+        observation = self._world.observe(self._config.cameras[:1])
+        obstacles = self._obstacles(observation, near=observation.proprio.ee_position)
+        started = time.perf_counter()
+        try:
+            transit = self._transit.to_joints(
+                self._q, panda.HOME_Q, obstacles, dq=self._dq, held=self._held(observation.proprio)
+            )
+        except NoPath:
+            # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
+            transit = self._transit.to_joints(self._q, panda.HOME_Q, Obstacles(), dq=self._dq)
+        self._follow(transit, step_id, "home", None, time.perf_counter() - started)
+
+    def approach(
+        self, step: Step, approach: Approach, target_w: NDArray[np.float64], observation: Observation
+    ) -> None:
+        """Transit to the skill's hover above the target.
+
+        Raises:
+            UnreachablePose: the arm cannot get there.
+            NoPath: it could, but not without touching something.
+        """
+        if approach.gripper_width_m is not None:
+            self.grip(approach.gripper_width_m)
+        hover = target_w + (0.0, 0.0, approach.height_m)
+        obstacles = self._obstacles(observation, near=hover)
+        started = time.perf_counter()
+        transit = self._transit.to_hover(
+            self._q, hover, approach.yaw, obstacles, dq=self._dq, held=self._held(observation.proprio)
+        )
+        self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
+
+    def start_tracking(self) -> None:
+        """Prepare for chunks: the tracker starts from the reference."""
+        self._tracker.reset(self._q, self._dq, self._width)
+
+    def track(self, chunk: ActionChunk | None, ticks: int) -> None:
+        """Track for some ticks; a chunk, if given, takes over from what is left of the one before."""
+        if chunk is not None:
+            acceptance = self._tracker.accept(chunk, self.now_s)
+            if not acceptance.usable:
+                self._note("warning", f"a chunk of policy '{chunk.policy}' was too old to use")
+        for _ in range(ticks):
+            self._send(self._tracker.step(self.now_s))
+
+    def stop(self) -> None:
+        """Bring the arm to rest within its limits; always possible, also after the envelope has latched."""
+        if self._envelope.latched:
+            return
+        trajectory = stop_from(self._q, self._dq, self._transit.limits)
+        for command in trajectory.commands(self._width, self.now_s):
+            self._send(command, interruptible=False)
+
+    def _follow(
+        self,
+        transit: Transit,
+        step_id: str,
+        purpose: Literal["approach", "home", "retreat"],
+        target: NDArray[np.float64] | None,
+        latency: float,
+    ) -> None:
+        self._recorder.emit(
+            TransitPlanned,
+            time_s=self.now_s,
+            parent=self.parent,
+            step_id=step_id,
+            purpose=purpose,
+            target_position_w=None if target is None else (float(target[0]), float(target[1]), float(target[2])),
+            method=transit.method.value,
+            duration_s=transit.trajectory.duration_s,
+            wall_latency_s=latency,
+        )
+        for command in transit.trajectory.commands(self._width, self.now_s):
+            self._send(command)
+
+    def _command(self, q: NDArray[np.float64], dq: NDArray[np.float64], width: float) -> JointCommand:
+        return JointCommand(q=q, dq=dq, gripper_width_m=width, time_s=self.now_s)
+
+    def _send(self, command: JointCommand, *, interruptible: bool = True) -> None:
+        if interruptible and self._cancel.cancelled:
+            raise RunCancelled
+        proprio = self._world.proprio()
+        safe = self._envelope.check(command, proprio)
+        self._recorder.tick(safe, proprio)
+        self._world.step(safe)
+        self._q, self._dq, self._width = safe.q, safe.dq, safe.gripper_width_m
+        if self._envelope.latched and interruptible:
+            self._settle()
+
+    def _settle(self) -> None:
+        """After a refusal: let the envelope's own controlled stop run out, then report it."""
+        while float(np.abs(self._dq).max()) > 1e-6:
+            self._send(self._command(self._q, self._dq, self._width), interruptible=False)
+        raise EnvelopeStop(self._envelope.latched_by or "unknown")
+
+    def _fired(self, event: EnvelopeEvent) -> None:
+        self._recorder.emit(
+            EnvelopeFired,
+            time_s=self.now_s,
+            parent=self.parent,
+            check=event.check,
+            action=event.action,
+            message=event.message,
+        )
+
+    def _note(self, level: Literal["info", "warning", "error"], message: str) -> None:
+        self._recorder.emit(Note, time_s=self.now_s, parent=self.parent, level=level, message=message)
+
+    def _held(self, proprio: Proprioception) -> HeldObject | None:
+        return _HELD if holding(proprio).yes else None
+
+    def _obstacles(self, observation: Observation, near: Iterable[float]) -> Obstacles:
+        """Observed obstacles, without what is at the hand or at the goal: that the policy deals with."""
+        raise NotImplementedError

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hiervla.controllers.errors import ControlError
 from hiervla.executor.body import Body, EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.record.writer import Recorder
+from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import Planner, PlannerContext, StepRecord
 from hiervla.planner.grounding import GroundingError

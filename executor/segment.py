@@ -10,7 +10,7 @@ from dataclasses import replace
 from hiervla.executor.body import Body
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
-from hiervla.executor.record.writer import Recorder
+from hiervla.executor.record.recorder import Recorder
 from hiervla.representations import ActionChunk, Observation, Verdict
 from hiervla.representations.events import ChunkProposed, VerdictGiven
 from hiervla.representations.plans import StepOutcome

@@ -8,6 +8,7 @@ read back as the same float64.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mcap.data_stream import RecordBuilder
+from mcap.data_stream import ReadDataStream, RecordBuilder
 from mcap.opcode import Opcode
-from mcap.records import Channel, Header, Schema
+from mcap.records import Channel, Chunk, Header, Schema
 from mcap.stream_reader import MAGIC_SIZE, get_chunk_data_stream
 from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
 
@@ -243,12 +244,6 @@ def _walk(data: bytes, at: int, path: Path) -> Iterator[tuple[int, int, int, byt
 
 
 def _chunk(body: bytes) -> bytes:
-    import io
-    import lzma  # noqa: F401
-
-    from mcap.data_stream import ReadDataStream
-    from mcap.records import Chunk
-
     stream, length = get_chunk_data_stream(Chunk.read(ReadDataStream(io.BytesIO(body))), validate_crc=True)
     return stream.read(length)
 

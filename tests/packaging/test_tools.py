@@ -126,6 +126,8 @@ def test_the_skeleton_keeps_the_contracts(project: Path) -> None:
         ("representations", "controllers"),
         ("controllers", "skills"),
         ("controllers", "worlds"),
+        ("skills", "worlds"),
+        ("planner", "worlds"),
         ("skills", "planner"),
         ("skills", "executor"),
         ("planner", "executor"),

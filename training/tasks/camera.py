@@ -23,7 +23,7 @@ class FrontCamera:
 
     eye: tuple[float, float, float] = (1.25, 0.0, 0.85)
     look_at: tuple[float, float, float] = (0.42, 0.0, 0.02)
-    focal: float = 0.80
+    focal: float = 0.883
     aspect: float = 4 / 3
 
     def project(self, points_w: np.ndarray) -> np.ndarray:

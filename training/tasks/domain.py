@@ -28,7 +28,7 @@ LOOSE: Final = PICKABLE + DISHES
 FIXTURES: Final = ("bin", "top_shelf", "bottom_shelf", "drawer")
 SHELVES: Final = ("top_shelf", "bottom_shelf")
 
-CAPACITY: Final[Mapping[str, int]] = {"top_shelf": 3, "bottom_shelf": 3, "drawer": 3, "bin": 12}
+CAPACITY: Final[Mapping[str, int]] = {"top_shelf": 3, "bottom_shelf": 3, "drawer": 2, "bin": 12}
 """How many objects a fixture holds."""
 
 RELATION: Final[Mapping[str, str]] = {
@@ -44,7 +44,7 @@ RELATION: Final[Mapping[str, str]] = {
 
 _FITS: Final[Mapping[str, tuple[str, ...]]] = {
     "bowl": ("block",),
-    "plate": ("block",),
+    "plate": PICKABLE,
     "block": ("block",),
     "drawer": ("block", "sponge"),
     "top_shelf": PICKABLE,
@@ -69,7 +69,7 @@ HEIGHT: Final[Mapping[str, float]] = {
 """Nominal heights [m]."""
 
 TABLE_X: Final = (0.34, 0.66)
-TABLE_Y: Final = (-0.26, 0.16)
+TABLE_Y: Final = (-0.23, 0.16)
 CLEARANCE: Final = 0.11
 """Least distance between the centres of things that stand on the table [m]."""
 BESIDE: Final = 0.14
@@ -329,7 +329,7 @@ def moved(
     return replace(scene, objects=things)
 
 
-HOME: Final = (0.40, 0.0, 0.33)
+HOME: Final = (0.35, 0.0, 0.36)
 """Where a held object hangs while the planner looks [m]."""
 
 DRAWER_TRAVEL: Final = 0.15

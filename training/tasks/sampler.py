@@ -17,9 +17,9 @@ from hiervla.training.tasks.domain import (
 )
 
 _FIXTURES = {
-    "top_shelf": (0.48, -0.59, 0.20),
-    "bottom_shelf": (0.48, -0.42, 0.06),
-    "drawer": (0.52, 0.46, 0.0),
+    "top_shelf": (0.34, -0.587, 0.20),
+    "bottom_shelf": (0.34, -0.395, 0.06),
+    "drawer": (0.50, 0.45, 0.02),
     "bin": (0.25, 0.45, 0.0),
 }
 
@@ -99,9 +99,9 @@ def _support(rng: np.random.Generator, scene: SymbolicScene, thing: SymbolicObje
     """The table, or sometimes a dish, a block, a shelf or the open drawer."""
     chance = rng.random()
     options: list[str] = []
-    if thing.category == "block" and chance < 0.45:
+    if chance < (0.45 if thing.category == "block" else 0.15):
         options = [o for kind in ("bowl", "plate", "block") for o in scene.category(kind) if o != thing.id]
-    elif chance > 0.86 and thing.category not in DISHES:
+    elif chance > 0.84 and thing.category not in DISHES:
         options = ["top_shelf", "bottom_shelf", "drawer"]
     options = [s for s in options if support_problem(scene, thing.id, s) is None]
     return options[int(rng.integers(len(options)))] if options else "table"

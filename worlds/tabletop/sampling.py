@@ -157,9 +157,7 @@ class _Draft:
     spill: SpillSpec | None = None
     objects: list[ObjectSpec] = field(default_factory=list)
 
-    def fill(
-        self, total: int, gripper: bool | None, stacks: int | None, shelf_prob: float, pair: bool | None
-    ) -> bool:
+    def fill(self, total: int, gripper: bool | None, stacks: int | None, shelf_prob: float, pair: bool | None) -> bool:
         """Add random objects up to `total`; False if there is no room."""
         rng = self.rng
         held = any(o.support == GRIPPER for o in self.objects)
@@ -214,9 +212,7 @@ class _Draft:
     def _object(self, object_id: str) -> ObjectSpec:
         return next(o for o in self.objects if o.id == object_id)
 
-    def _pick(
-        self, kinds: tuple[Category, ...], colour: Colour | None, named: bool
-    ) -> tuple[Category, Colour] | None:
+    def _pick(self, kinds: tuple[Category, ...], colour: Colour | None, named: bool) -> tuple[Category, Colour] | None:
         if not kinds:
             return None
         weights = np.array([_WEIGHTS[k] for k in kinds])
@@ -394,9 +390,7 @@ def _sample_look(rng: np.random.Generator) -> LookSpec:
         table_rgb=_triple(np.clip(base, 0.05, 0.85)),
         table_rgb2=_triple(second),
         floor_rgb=_triple(rng.uniform(0.25, 0.60) * np.ones(3) + rng.uniform(-0.05, 0.05, 3)),
-        furniture_rgb=_triple(
-            rng.uniform(0.42, 0.72) * np.array([1.0, 0.95, 0.88]) + rng.uniform(-0.04, 0.04, 3)
-        ),
+        furniture_rgb=_triple(rng.uniform(0.42, 0.72) * np.array([1.0, 0.95, 0.88]) + rng.uniform(-0.04, 0.04, 3)),
         bin_rgb=_triple(rng.uniform(0.26, 0.46) * np.array([0.95, 1.05, 1.10])),
         texture_seed=int(rng.integers(0, 2**16)),
         camera_shift=_triple(rng.uniform(-0.02, 0.02, 3)),

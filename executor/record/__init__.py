@@ -1,0 +1,1 @@
+"""The run record: a folder that holds every decision of a run, whole even when its process was killed."""

@@ -1,0 +1,200 @@
+"""Draws artifacts on the exact frame that they were computed from, as an image and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hiervla.representations import (
+    AffordanceMap,
+    Artifact,
+    Boxes,
+    CameraFrame,
+    Constraints,
+    Keypoints,
+    Waypoints2D,
+    Waypoints3D,
+)
+
+Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+Colour = tuple[int, int, int]
+
+# Colour-blind safe, and rare among household things.
+_COLOURS: tuple[Colour, ...] = ((255, 0, 200), (0, 220, 255), (255, 220, 0), (120, 255, 60))
+_GRIPPER: dict[str, Colour] = {"open": (120, 255, 60), "close": (255, 80, 40), "keep": (255, 255, 255)}
+_RAMP = " .:-=+*#%@"
+
+
+def draw(frame: CameraFrame, artifacts: Iterable[Artifact], scale: int = 3) -> Pixels:
+    """The frame, enlarged, with all artifacts that speak of it drawn over it.
+
+    Args:
+        frame: the frame that they were computed from.
+        artifacts: those of another image are left out; 3D ones are projected into this camera.
+        scale: every pixel becomes ``scale * scale`` pixels.
+
+    Returns:
+        (H * scale, W * scale, 3) uint8.
+    """
+    mine = [a for a in artifacts if _speaks_of(a, frame)]
+    rgb = np.repeat(np.repeat(frame.rgb, scale, axis=0), scale, axis=1)
+    for artifact in mine:
+        if isinstance(artifact, AffordanceMap):
+            rgb = _heat(rgb, artifact)
+    image = Image.fromarray(rgb)
+    canvas = ImageDraw.Draw(image)
+    for number, artifact in enumerate(a for a in mine if not isinstance(a, AffordanceMap)):
+        _outline(canvas, frame, artifact, scale, _COLOURS[number % len(_COLOURS)])
+    return np.asarray(image)
+
+
+def draws(artifact: Artifact, frame: CameraFrame) -> bool:
+    """Whether :func:`draw` shows anything of an artifact on a frame."""
+    return _speaks_of(artifact, frame)
+
+
+def half_blocks(rgb: Pixels, columns: int = 80) -> list[list[tuple[Colour, Colour]]]:
+    """An image for the terminal: rows of (upper, lower) colours, two image rows in each character."""
+    height, width = rgb.shape[:2]
+    columns = min(columns, width)
+    rows = max(1, round(height * columns / width / 2))
+    small = np.asarray(Image.fromarray(rgb).resize((columns, rows * 2), Image.Resampling.BOX))
+    return [[(_rgb(u), _rgb(v)) for u, v in zip(small[2 * r], small[2 * r + 1], strict=True)] for r in range(rows)]
+
+
+def plain_blocks(rgb: Pixels, points: Sequence[tuple[float, float]], columns: int = 80) -> list[str]:
+    """An image for a terminal without colours: brightness as characters, and an ``X`` at each (u, v) point [px]."""
+    height, width = rgb.shape[:2]
+    columns = min(columns, width)
+    rows = max(1, round(height * columns / width / 2))
+    small = np.asarray(Image.fromarray(rgb).convert("L").resize((columns, rows), Image.Resampling.BOX))
+    lines = [[_RAMP[int(value) * len(_RAMP) // 256] for value in row] for row in small]
+    for u, v in points:
+        row = min(rows - 1, max(0, int(v * rows / height)))
+        column = min(columns - 1, max(0, int(u * columns / width)))
+        lines[row][column] = "X"
+    return ["".join(line).rstrip() for line in lines]
+
+
+def marks(frame: CameraFrame, artifacts: Iterable[Artifact]) -> list[tuple[float, float]]:
+    """(u, v) [px] of what :func:`draw` marks in a frame: keypoints, path points, peaks of affordance maps."""
+    points: list[tuple[float, float]] = []
+    for artifact in artifacts:
+        if not _speaks_of(artifact, frame):
+            continue
+        match artifact:
+            case Keypoints():
+                points += [(p.u, p.v) for p in artifact.points]
+            case Waypoints2D():
+                points += [(p.u, p.v) for p in artifact.points]
+            case AffordanceMap():
+                i, j = np.unravel_index(int(artifact.values.argmax()), artifact.values.shape)
+                h, w = artifact.values.shape
+                points.append(((int(j) + 0.5) * frame.width / w, (int(i) + 0.5) * frame.height / h))
+            case Boxes():
+                points += [((b.u_min + b.u_max) / 2, (b.v_min + b.v_max) / 2) for b in artifact.boxes]
+            case _:
+                points += _projected(frame, artifact)
+    return points
+
+
+def _speaks_of(artifact: Artifact, frame: CameraFrame) -> bool:
+    image = getattr(artifact, "image", None)
+    if image is not None:
+        return bool(image.sha256 == frame.sha256)
+    return bool(_projected(frame, artifact))
+
+
+def _heat(rgb: Pixels, artifact: AffordanceMap) -> Pixels:
+    height, width = rgb.shape[:2]
+    peak = float(artifact.values.max())
+    values = Image.fromarray(np.asarray(artifact.values / peak, dtype=np.float32))
+    strength = np.asarray(values.resize((width, height), Image.Resampling.BILINEAR)).clip(0.0, 1.0)[..., None]
+    # From blue over red to yellow as it gets stronger; transparent where there is nothing.
+    ramp = np.concatenate([2 * strength, 2 * strength - 1, 1 - 2 * strength], axis=2).clip(0.0, 1.0) * 255
+    alpha = 0.75 * np.sqrt(strength)
+    return np.asarray(rgb * (1 - alpha) + ramp * alpha + 0.5, dtype=np.uint8)
+
+
+def _outline(canvas: ImageDraw.ImageDraw, frame: CameraFrame, artifact: Artifact, scale: int, colour: Colour) -> None:
+    match artifact:
+        case Keypoints():
+            for point in artifact.points:
+                _cross(canvas, point.u * scale, point.v * scale, 4 * scale, colour)
+                _label(canvas, frame, scale, point.u, point.v, f"{point.label} {point.confidence:.2f}", colour)
+        case Boxes():
+            for box in artifact.boxes:
+                corners = [c * scale for c in (box.u_min, box.v_min, box.u_max, box.v_max)]
+                canvas.rectangle(corners, outline=colour, width=max(1, scale // 2))
+                _label(canvas, frame, scale, box.u_min, box.v_min - 2, f"{box.label} {box.confidence:.2f}", colour)
+        case Waypoints2D():
+            path = [(p.u * scale, p.v * scale) for p in artifact.points]
+            _path(canvas, path, scale, colour)
+            for (u, v), point in zip(path, artifact.points, strict=True):
+                _dot(canvas, u, v, 1.5 * scale, _GRIPPER[point.gripper])
+        case _:
+            path = [(u * scale, v * scale) for u, v in _projected(frame, artifact)]
+            if isinstance(artifact, Waypoints3D):
+                _path(canvas, path, scale, colour)
+            for u, v in path:
+                _dot(canvas, u, v, 1.5 * scale, colour)
+
+
+def _projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float]]:
+    """(u, v) [px] of the points of a 3D artifact that lie in the image."""
+    match artifact:
+        case Waypoints3D():
+            points = [p.position_w for p in artifact.points]
+        case Constraints():
+            points = [k.position_w for k in artifact.keypoints if k.position_w is not None]
+        case _:
+            return []
+    pixels = []
+    T_camera_world = np.linalg.inv(frame.T_world_camera)
+    for point in points:
+        x, y, z = (T_camera_world @ np.array([*point, 1.0]))[:3]
+        if z > 0:
+            u, v, _ = frame.K @ np.array([x / z, y / z, 1.0])
+            if 0 <= u <= frame.width and 0 <= v <= frame.height:
+                pixels.append((float(u), float(v)))
+    return pixels
+
+
+def _cross(canvas: ImageDraw.ImageDraw, u: float, v: float, size: float, colour: Colour) -> None:
+    # A dark rim keeps it visible on any background; the centre stays free.
+    for width, ink in ((5, (0, 0, 0)), (2, colour)):
+        for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            start = (u + du * size * 0.3, v + dv * size * 0.3)
+            canvas.line([start, (u + du * size, v + dv * size)], fill=ink, width=width)
+    canvas.ellipse([u - 2, v - 2, u + 2, v + 2], fill=colour)
+
+
+def _dot(canvas: ImageDraw.ImageDraw, u: float, v: float, size: float, colour: Colour) -> None:
+    canvas.ellipse([u - size, v - size, u + size, v + size], fill=colour, outline=(0, 0, 0))
+
+
+def _path(canvas: ImageDraw.ImageDraw, path: list[tuple[float, float]], scale: int, colour: Colour) -> None:
+    if len(path) > 1:
+        canvas.line(path, fill=(0, 0, 0), width=scale + 2)
+        canvas.line(path, fill=colour, width=scale)
+
+
+def _label(
+    canvas: ImageDraw.ImageDraw, frame: CameraFrame, scale: int, u: float, v: float, text: str, colour: Colour
+) -> None:
+    font = ImageFont.load_default(size=4 * scale + 1)
+    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+    x = u * scale + 5 * scale
+    if x + right - left > frame.width * scale:
+        x = u * scale - 5 * scale - (right - left)
+    y = min(max(v * scale - (bottom - top) / 2, 0), frame.height * scale - (bottom - top) - 2)
+    box = [x - 2, y - 1, x + right - left + 2, y + bottom - top + 2]
+    canvas.rectangle(box, fill=(0, 0, 0))
+    canvas.text((x - left, y - top), text, fill=colour, font=font)
+
+
+def _rgb(value: Any) -> Colour:
+    return int(value[0]), int(value[1]), int(value[2])

@@ -1,0 +1,285 @@
+"""Reads a run record: strictly, typed, lazily."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from hiervla.executor.record.blobs import BlobKind, BlobStore, blob_name, decode_depth, decode_rgb, decode_snapshot
+from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
+from hiervla.executor.record.lines import Line, LineError, decode_line, digest
+from hiervla.executor.record.manifest import Manifest, read_manifest
+from hiervla.executor.record.streams import STREAMS_FILE, Tick, read_ticks
+from hiervla.executor.record.writer import EVENTS_FILE
+from hiervla.representations import EVENT_ADAPTER, CameraFrame, Event, ImageRef, Observation, Proprioception
+from hiervla.representations.events import (
+    EventBase,
+    FrameRecord,
+    ObservationTaken,
+    RecordSealed,
+    RunFinished,
+    SnapshotTaken,
+)
+
+E = TypeVar("E", bound=EventBase)
+
+# The fields before `type` are fixed by EventBase; the first match is therefore the event's own.
+_TYPE = re.compile(rb'"type":"([a-z_]+)"')
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the last whole line: the beginning of a line whose write was cut short."""
+
+    line: int
+    size: int
+
+
+class RunRecord:
+    """A record opened for reading; make one with :meth:`open`.
+
+    Attributes:
+        path: the record's folder.
+        manifest: what was known before the run.
+        lines: the events' envelopes, in order; each was checked against its crc and the chain.
+        torn: the torn last line, which is not among ``lines``; None where the file ends cleanly.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, lines: tuple[Line, ...], torn: Tail | None) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.lines = lines
+        self.torn = torn
+        self._blobs = BlobStore(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunRecord:
+        """Open a record, closed or not.
+
+        Raises:
+            NotARecordError: the path holds none.
+            RecordVersionError: it was written in a version that is not read here.
+            CorruptRecordError: a line, or the manifest, is not what was written.
+        """
+        path = Path(path)
+        manifest, data = read_manifest(path)
+        try:
+            events = (path / EVENTS_FILE).read_bytes()
+        except FileNotFoundError:
+            raise NotARecordError(path, f"it has no {EVENTS_FILE}") from None
+        except OSError as error:
+            raise NotARecordError(path, error.strerror or str(error)) from None
+        lines, torn = split_lines(path, events, digest(data))
+        return cls(path, manifest, lines, torn)
+
+    @cached_property
+    def closed(self) -> bool:
+        """Whether the record was sealed; False for one whose process was killed."""
+        return bool(self.lines) and event_type(self.lines[-1]) == "record_sealed"
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader should be told, in sentences."""
+        notices = []
+        if self.torn is not None:
+            notices.append(
+                f"line {self.torn.line} was cut short after {self.torn.size} bytes and is left out; "
+                "it was never acknowledged"
+            )
+        if not self.closed:
+            notices.append("the record was not closed: its run was killed or is still going on")
+        return tuple(notices)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Event]:
+        for number in range(1, len(self.lines) + 1):
+            yield self.event(number)
+
+    def event(self, which: int | str) -> Event:
+        """One event by line number (from 1) or id.
+
+        Raises:
+            KeyError: there is none.
+            CorruptRecordError: the line holds no event of this version.
+        """
+        number = which if isinstance(which, int) else int(which[1:]) if re.fullmatch(r"e[1-9]\d*", which) else 0
+        if not 1 <= number <= len(self.lines):
+            raise KeyError(f"no event '{which}' in a record of {len(self.lines)}")
+        try:
+            return EVENT_ADAPTER.validate_json(self.lines[number - 1].event)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise CorruptRecordError(self.path, EVENTS_FILE, number, f"{where}: {first['msg']}") from None
+
+    def of(self, event_class: type[E]) -> Iterator[E]:
+        """The events of one class, in order; the others are not parsed."""
+        wanted = event_class.model_fields["type"].default
+        for number, line in enumerate(self.lines, 1):
+            if event_type(line) == wanted:
+                event = self.event(number)
+                assert isinstance(event, event_class)
+                yield event
+
+    @property
+    def finished(self) -> RunFinished | None:
+        """How the run ended; None when it did not get to say so."""
+        return next(self.of(RunFinished), None)
+
+    @property
+    def sealed(self) -> RecordSealed | None:
+        """The closing line; None when the record was not closed."""
+        return next(self.of(RecordSealed), None)
+
+    @cached_property
+    def frames(self) -> dict[str, FrameRecord]:
+        """Every recorded frame by the content hash of its image."""
+        return {f.image.sha256: f for observation in self.of(ObservationTaken) for f in observation.frames}
+
+    def frame(self, record: FrameRecord) -> CameraFrame:
+        """The very frame that was recorded.
+
+        Raises:
+            BlobError: an image is missing or is not what was written.
+        """
+        rgb = self._decode(record.rgb_blob, "rgb", decode_rgb)
+        depth_m = None if record.depth_blob is None else self._decode(record.depth_blob, "depth", decode_depth)
+        try:
+            frame = CameraFrame(
+                name=record.image.camera,
+                rgb=rgb,
+                depth_m=depth_m,
+                K=np.array(record.K, dtype=np.float64),
+                T_world_camera=np.array(record.T_world_camera, dtype=np.float64),
+                time_s=record.image.time_s,
+            )
+        except ValidationError as error:
+            problem = f"makes no camera frame ({error.errors()[0]['msg']})"
+            raise BlobError(self.path, blob_name(record.rgb_blob, "rgb"), problem) from None
+        if frame.sha256 != record.image.sha256:
+            raise BlobError(self.path, blob_name(record.rgb_blob, "rgb"), "holds another image than the event says")
+        return frame
+
+    def image(self, ref: ImageRef | str) -> np.ndarray[Any, Any]:
+        """The colour image (H, W, 3) uint8 that an artifact speaks of.
+
+        Raises:
+            BlobError: it is not in the record, or is not what was written.
+        """
+        sha256 = ref if isinstance(ref, str) else ref.sha256
+        if sha256 not in self.frames:
+            raise BlobError(self.path, f"the image {sha256[:12]}…", "is named by an artifact but was never recorded")
+        return self.frame(self.frames[sha256]).rgb
+
+    def observation(self, event: ObservationTaken) -> Observation:
+        """The very observation that was recorded.
+
+        Raises:
+            BlobError: an image is missing or is not what was written.
+        """
+        return Observation(
+            frames=tuple(self.frame(f) for f in event.frames),
+            proprio=Proprioception(
+                q=np.array(event.q, dtype=np.float64),
+                dq=np.array(event.dq, dtype=np.float64),
+                T_world_ee=np.array(event.T_world_ee, dtype=np.float64),
+                gripper_width_m=event.gripper_width_m,
+                gripper_effort_n=event.gripper_effort_n,
+                time_s=event.sensed_at_s,
+            ),
+            time_s=event.observed_at_s,
+        )
+
+    def snapshot(self, event: SnapshotTaken) -> bytes:
+        """The bytes that ``world.snapshot()`` gave.
+
+        Raises:
+            BlobError: the blob is missing or is not what was written.
+        """
+        return self._decode(event.blob, "snapshot", decode_snapshot)
+
+    def ticks(self) -> Iterator[Tick]:
+        """Every control tick, from a finished or an unfinished stream.
+
+        Raises:
+            CorruptRecordError: the stream is damaged.
+        """
+        try:
+            yield from read_ticks(self.path / STREAMS_FILE)
+        except FileNotFoundError:
+            raise CorruptRecordError(self.path, STREAMS_FILE, None, "is missing") from None
+        except Exception as error:  # the mcap package raises what struct, zstandard and it itself find
+            raise CorruptRecordError(self.path, STREAMS_FILE, None, str(error) or type(error).__name__) from error
+
+    def _decode(self, sha256: str, kind: BlobKind, decode: Any) -> Any:
+        data = self._blobs.get(sha256, kind)
+        try:
+            return decode(data)
+        except ValueError as error:
+            raise BlobError(self.path, blob_name(sha256, kind), str(error)) from None
+
+
+def split_lines(path: Path, data: bytes, first: str) -> tuple[tuple[Line, ...], Tail | None]:
+    """The lines of an events file, each checked against its crc and the chain that begins with ``first``.
+
+    Raises:
+        CorruptRecordError: names the first line that is not what was written, or does not follow the one before.
+    """
+    *whole, rest = data.split(b"\n")
+    lines: list[Line] = []
+    previous = first
+    for number, text in enumerate(whole, 1):
+        previous = _follow(path, lines, number, text, previous)
+    if not rest:
+        return tuple(lines), None
+    number = len(lines) + 1
+    try:
+        decode_line(rest)
+    except LineError:
+        if _is_whole_but_last_byte(rest):
+            raise CorruptRecordError(path, EVENTS_FILE, number, "its newline was changed") from None
+        return tuple(lines), Tail(number, len(rest))
+    # Only the newline is missing.
+    _follow(path, lines, number, rest, previous)
+    return tuple(lines), None
+
+
+def event_type(line: Line) -> str:
+    """The ``type`` of a line's event, without parsing it."""
+    match = _TYPE.search(line.event)
+    return match.group(1).decode() if match else ""
+
+
+def _follow(path: Path, lines: list[Line], number: int, text: bytes, previous: str) -> str:
+    try:
+        line = decode_line(text)
+    except LineError as error:
+        raise CorruptRecordError(path, EVENTS_FILE, number, str(error)) from None
+    if line.seq != number:
+        raise CorruptRecordError(
+            path, EVENTS_FILE, number, f"it says that it is line {line.seq}: lines were removed, added or reordered"
+        )
+    if line.prev != previous:
+        before = "the manifest" if number == 1 else f"line {number - 1}"
+        raise CorruptRecordError(
+            path, EVENTS_FILE, number, f"it does not follow {before}, one of the two was rewritten"
+        )
+    lines.append(line)
+    return line.digest
+
+
+def _is_whole_but_last_byte(rest: bytes) -> bool:
+    try:
+        decode_line(rest[:-1])
+    except LineError:
+        return False
+    return True

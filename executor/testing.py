@@ -1,0 +1,185 @@
+"""Fakes for tests of agents, planners and skills: quick, without physics, weights or a renderer.
+
+They are what their names say and nothing more: the world only moves joints, the planner gives the answers that it was
+handed, the policy moves along a line. Nothing that ships uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiervla.controllers import panda
+from hiervla.controllers.kinematics import Kinematics
+from hiervla.planner.base import PlannerContext
+from hiervla.representations import (
+    ActionChunk,
+    CameraError,
+    CameraFrame,
+    ImageRef,
+    JointCommand,
+    Keypoint,
+    Keypoints,
+    Observation,
+    Plan,
+    Proprioception,
+    Refusal,
+    SnapshotError,
+    Step,
+)
+from hiervla.skills import target_point
+from hiervla.worlds.base import CONTROL_PERIOD_S
+
+SIZE = 64
+
+
+class KinematicWorld:
+    """An arm that goes exactly where it is told over an empty table; the gripper holds ``grip_m`` once closed.
+
+    Attributes:
+        commands: every command that arrived, in order.
+        grip_m: width at which closing fingers are stopped by an object, or None for empty hands [m].
+    """
+
+    def __init__(self, grip_m: float | None = None, cameras: Sequence[str] = ("front", "wrist")) -> None:
+        self.commands: list[JointCommand] = []
+        self.grip_m = grip_m
+        self._cameras = tuple(cameras)
+        self._kinematics = Kinematics()
+        self._state = np.concatenate([panda.HOME_Q, np.zeros(7), [panda.GRIPPER_MAX_WIDTH_M, 0.0]])
+        self._ticks = 0
+
+    @property
+    def name(self) -> str:
+        """``"kinematic"``."""
+        return "kinematic"
+
+    @property
+    def time_s(self) -> float:
+        """Clock [s]."""
+        return self._ticks * CONTROL_PERIOD_S
+
+    def proprio(self) -> Proprioception:
+        """State of the arm."""
+        q, dq, (width, effort) = self._state[:7], self._state[7:14], self._state[14:]
+        return Proprioception(
+            q=q,
+            dq=dq,
+            T_world_ee=self._kinematics.forward(q),
+            gripper_width_m=float(width),
+            gripper_effort_n=float(effort),
+            time_s=self.time_s,
+        )
+
+    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
+        """Frames of an empty table, 1.2 m below each camera."""
+        names = self._cameras if cameras is None else tuple(cameras)
+        for name in names:
+            if name not in self._cameras:
+                raise CameraError(name, f"does not exist; there are {list(self._cameras)}", "Name one of them")
+        T = np.eye(4)
+        T[:3, :3] = np.diag([1.0, -1.0, -1.0])
+        T[:3, 3] = (0.45, 0.0, 1.2)
+        frames = tuple(
+            CameraFrame(
+                name=name,
+                rgb=np.full((SIZE, SIZE, 3), 120, np.uint8),
+                depth_m=np.full((SIZE, SIZE), 1.2, np.float32),
+                K=np.array([[60.0, 0, SIZE / 2], [0, 60, SIZE / 2], [0, 0, 1]]),
+                T_world_camera=T,
+                time_s=self.time_s,
+            )
+            for name in names
+        )
+        return Observation(frames=frames, proprio=self.proprio(), time_s=self.time_s)
+
+    def step(self, command: JointCommand) -> None:
+        """Go there at once."""
+        self.commands.append(command)
+        stop = self.grip_m if self.grip_m is not None else 0.0
+        width = max(command.gripper_width_m, stop)
+        effort = 20.0 if self.grip_m is not None and command.gripper_width_m < stop else 0.0
+        self._state = np.concatenate([command.q, command.dq, [width, effort]])
+        self._ticks += 1
+
+    def snapshot(self) -> bytes:
+        """Clock and state."""
+        return np.concatenate([[float(self._ticks)], self._state]).tobytes()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Back to a snapshot."""
+        values = np.frombuffer(snapshot) if len(snapshot) == 8 * 17 else None
+        if values is None:
+            raise SnapshotError(self.name, f"{len(snapshot)} bytes where {8 * 17} are expected")
+        self._ticks, self._state = int(values[0]), np.array(values[1:])
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class ScriptedPlanner:
+    """Gives the answers that it was handed, in order; the last one is repeated.
+
+    Attributes:
+        asked: the contexts of all questions.
+    """
+
+    id = "scripted"
+
+    def __init__(self, answers: Iterable[Plan | Refusal]) -> None:
+        self._answers = list(answers)
+        self.asked: list[PlannerContext] = []
+
+    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        """The next answer."""
+        self.asked.append(context)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+    def ground(self, observation: Observation, step: Step) -> Step:
+        """The step as it is: scripted keypoints are in metres already."""
+        return step
+
+
+class LinePolicy:
+    """Moves the tool in a straight line to the keypoint, sets the gripper, and says that it is done.
+
+    Attributes:
+        opening: gripper opening at the end, 0 to 1.
+    """
+
+    id = "line"
+
+    def __init__(self, opening: float = 0.0, chunks: int = 3, target_shift_m: NDArray[np.float64] | None = None) -> None:
+        self.opening = opening
+        self._chunks = chunks
+        self._made = 0
+        self._shift = np.zeros(3) if target_shift_m is None else target_shift_m
+
+    def reset(self, step: Step, seed: int) -> None:
+        """Begin anew."""
+        self._made = 0
+
+    def act(self, observation: Observation, step: Step) -> ActionChunk:
+        """Sixteen rows from where the tool is to the keypoint."""
+        self._made += 1
+        start = observation.proprio.ee_position
+        goal = target_point(step) + (0.0, 0.0, 0.05) + self._shift
+        share = np.linspace(1 / 16, 1.0, 16)[:, None]
+        return ActionChunk(
+            positions=start + share * (goal - start),
+            yaws=np.full(16, observation.proprio.ee_yaw),
+            gripper=np.full(16, self.opening),
+            rate_hz=10.0,
+            observed_at_s=observation.time_s,
+            done_prob=1.0 if self._made > self._chunks else 0.0,
+            policy=self.id,
+        )
+
+
+def step_at(step_id: str, skill: str, position_w: tuple[float, float, float], **args: str) -> Step:
+    """A step whose keypoint is already in metres, for :class:`ScriptedPlanner`."""
+    image = ImageRef(camera="front", sha256="0" * 64, width=SIZE, height=SIZE, time_s=0.0)
+    point = Keypoint(label=args.get("object", skill), u=SIZE / 2, v=SIZE / 2, position_w=position_w)
+    return Step(id=step_id, skill=skill, args=args, artifacts=(Keypoints(image=image, points=(point,)),))

@@ -1,0 +1,156 @@
+"""Demonstrations on disk: features that the policy saw, and the chunk that the expert would have done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiervla.executor.policies.base import SKILLS
+from hiervla.executor.policies.features import FeatureSpec, PolicyInput
+from hiervla.representations.errors import HiervlaError
+
+FORMAT = 1
+_COLUMNS = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")
+
+
+class DemoError(HiervlaError, ValueError):
+    """Demonstrations that cannot be read or do not fit each other."""
+
+    def __init__(self, path: str, problem: str, remedy: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"demonstrations '{path}': {problem}. {remedy}.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled moment of an episode.
+
+    Attributes:
+        inputs: what the policy sees.
+        actions: (H, 6) float32, the expert's chunk relative to the keypoint; see `network.ACTION_DIM`.
+        done: whether nothing is left to do.
+        progress: estimated share of the step that is done.
+    """
+
+    inputs: PolicyInput
+    actions: NDArray[np.float32]
+    done: bool
+    progress: float
+
+
+@dataclass
+class DemoWriter:
+    """Collects episodes and writes them as one compressed shard."""
+
+    recipe: dict[str, Any]
+    features: FeatureSpec
+    _rows: dict[str, list[Any]] = field(default_factory=lambda: {c: [] for c in _COLUMNS})
+    episodes: int = 0
+
+    def add(self, skill: str, samples: Sequence[Sample], episode: int) -> None:
+        """Keep one episode; `episode` identifies it across shards (its seed)."""
+        for s in samples:
+            values = (
+                s.inputs.points.astype(np.float16),
+                s.inputs.count,
+                s.inputs.proprio,
+                s.actions,
+                s.done,
+                s.progress,
+                SKILLS.index(skill),
+                episode,
+            )
+            for column, value in zip(_COLUMNS, values, strict=True):
+                self._rows[column].append(value)
+        self.episodes += 1
+
+    def __len__(self) -> int:
+        return len(self._rows["skill"])
+
+    def write(self, path: Path) -> None:
+        """Write the shard and forget what was collected."""
+        dtypes = ("f2", "i2", "f4", "f4", "?", "f4", "i1", "i8")
+        arrays = {c: np.array(self._rows[c], dtype=d) for c, d in zip(_COLUMNS, dtypes, strict=True)}
+        header = {
+            "format": FORMAT,
+            "skills": list(SKILLS),
+            "features": asdict(self.features),
+            "episodes": self.episodes,
+            "recipe": self.recipe,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            np.savez(stream, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        partial.replace(path)
+        self._rows = {c: [] for c in _COLUMNS}
+        self.episodes = 0
+
+
+@dataclass(frozen=True)
+class DemoSet:
+    """Demonstrations in memory; every array has one row a sample (see :class:`Sample`)."""
+
+    points: NDArray[np.float16]
+    count: NDArray[np.int16]
+    proprio: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    done: NDArray[np.bool_]
+    progress: NDArray[np.float32]
+    skill: NDArray[np.int8]
+    episode: NDArray[np.int64]
+    features: FeatureSpec
+    headers: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.skill)
+
+
+def shards(paths: Iterable[str | Path]) -> list[Path]:
+    """Files named by `paths`; a folder stands for the shards in it, sorted.
+
+    Raises:
+        DemoError: a path does not exist, or there is no shard at all.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DemoError(str(path), "does not exist", "Make demonstrations with `hiervla collect`")
+        found.extend(sorted(path.glob("**/*.npz")) if path.is_dir() else [path])
+    if not found:
+        raise DemoError(", ".join(map(str, paths)), "holds no shards", "Make demonstrations with `hiervla collect`")
+    return found
+
+
+def load_demos(paths: Iterable[str | Path]) -> DemoSet:
+    """Read all shards under `paths`.
+
+    Raises:
+        DemoError: a shard is unreadable, of another format, or made with another feature recipe.
+    """
+    columns: dict[str, list[NDArray[Any]]] = {c: [] for c in _COLUMNS}
+    headers: list[dict[str, Any]] = []
+    for file in shards(list(paths)):
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                header = json.loads(str(data["header"]))
+                arrays = {c: data[c] for c in _COLUMNS}
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise DemoError(str(file), f"cannot be read ({error})", "Delete the file and collect it again") from error
+        if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
+            raise DemoError(str(file), "is of another format or skill list", "Collect the demonstrations again")
+        if headers and header["features"] != headers[0]["features"]:
+            raise DemoError(str(file), "was made with another feature recipe", "Collect all with one version")
+        headers.append(header)
+        for c in _COLUMNS:
+            columns[c].append(arrays[c])
+    merged = {c: np.concatenate(v) for c, v in columns.items()}
+    spec = {k: tuple(v) if isinstance(v, list) else v for k, v in headers[0]["features"].items()}
+    return DemoSet(**merged, features=FeatureSpec(**spec), headers=tuple(headers))
