@@ -130,7 +130,7 @@ class CollisionModel:
     def free(self, q: ArrayLike) -> bool:
         """Whether nothing is nearer to the arm than the margin, and no link touches another."""
         self._collide(q)
-        return self._data.ncon == 0
+        return bool(self._data.ncon == 0)
 
     def path_free(self, path: Array, step_rad: float = 0.05) -> bool:
         """Whether the straight lines between the rows of `path` (N, 7) are free, checked every `step_rad`."""

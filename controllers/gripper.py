@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,7 +76,7 @@ class Gripper:
         Raises:
             ValueError: `opening` is not a number.
         """
-        if opening != opening:  # NaN slips through min and max
+        if math.isnan(opening):  # it would slip through min and max
             raise ValueError("gripper opening is NaN. Give a fraction between 0 and 1")
         goal = min(max(opening, 0.0), 1.0) * self.max_width_m
         reach = self.max_speed_m_s * TICK_S

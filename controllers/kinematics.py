@@ -86,7 +86,7 @@ def pose_error(pose: Array, target: Array) -> tuple[float, float]:
     return float(np.linalg.norm(pose[:3, 3] - target[:3, 3])), float(np.arccos(np.clip(cosine, -1.0, 1.0)))
 
 
-class _StepLimit(Limit):  # type: ignore[misc]  # mink's Limit is untyped to mypy
+class _StepLimit(Limit):
     """Position and velocity limits as one box on the step; half as many rows as mink's two separate limits."""
 
     def __init__(self, limits: JointLimits, speed: bool) -> None:

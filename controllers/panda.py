@@ -57,7 +57,7 @@ HOME_Q = _fixed(0.0, -0.6672971, 0.0, -2.4544904, 0.0, 1.7871932, 0.7853982)
 """Home posture, (7,) [rad]: tool straight down at x 0.35, y 0, z 0.42 m, fingers closing along y."""
 
 GRIPPER_MAX_WIDTH_M = 0.08
-GRIPPER_MAX_FORCE_N = 50.0
+GRIPPER_MAX_FORCE_N = 45.0
 GRIPPER_MAX_SPEED_M_S = 0.1
 """Opening speed, both fingers together [m/s]."""
 GRIPPER_KP = 4000.0
@@ -255,9 +255,9 @@ def _add_shape(body: Any, shape: _Shape, self_collision: bool) -> None:
 
 
 def _add_wrist_camera(hand: Any, fovy_deg: float) -> None:
-    # The camera sits on the outer face of the hand, looks along the fingers and leans 14 degrees towards
+    # The camera sits on the outer face of the hand, looks along the fingers and leans 20 degrees towards
     # their tips; the image's up is the hand's +x. MuJoCo cameras look along their own -z with y up.
-    lean = np.deg2rad(14.0)
+    lean = np.deg2rad(20.0)
     forward = np.array([-np.sin(lean), 0.0, np.cos(lean)])
     right = np.array([0.0, 1.0, 0.0])
     up = np.cross(right, forward)
@@ -287,7 +287,7 @@ def _add_fingers(spec: mujoco.MjSpec, hand: Any, comp: float, self_collision: bo
         # Only the pad grips: elliptic friction with torsion, and a priority for all objects.
         finger.add_geom(
             name=f"{name}_pad", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, side * _PAD_HALF[1], 0.045),
-            size=_PAD_HALF, rgba=_PAD, mass=0.0, condim=4, friction=(1.6, 0.02, 0.001), priority=2,
+            size=_PAD_HALF, rgba=_PAD, mass=0.0, condim=4, friction=(1.2, 0.02, 0.001), priority=2,
             solref=(0.006, 1.0), solimp=(0.95, 0.99, 0.001, 0.5, 2.0), **masks,
         )  # fmt: skip
     coupling = spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, name="finger_coupling")

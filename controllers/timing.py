@@ -343,7 +343,7 @@ def _progress(curve: CubicSpline, length: float, limits: JointLimits, smoothing_
     values = np.concatenate([np.zeros(pad), values, np.full(pad, length)])
     for _ in range(2):
         values = uniform_filter1d(values, window, mode="nearest")
-    return values
+    return np.asarray(values)
 
 
 def _sample(curve: CubicSpline, progress: Array, step_s: float, stretch: float, tick_s: float) -> Trajectory:

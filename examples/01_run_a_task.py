@@ -18,8 +18,9 @@ def show(event: Event) -> None:
 def main() -> None:
     """Runs the instruction in the tabletop world and says how it went."""
     instruction = " ".join(sys.argv[1:]) or "put the red mug on the top shelf"
-    result = Agent.from_preset("tabletop", seed=7).run(instruction, on_event=show)
-    print(result.outcome, result.record)
+    result = Agent.from_preset("tabletop").run(instruction, seed=7, record="runs", on_event=show)
+    print(result.outcome, result.message)
+    print("Look at it with: hiervla inspect", result.record)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from hiervla.controllers import panda
 from hiervla.controllers.collision import HeldObject, Obstacles
-from hiervla.controllers.envelope import EnvelopeEvent, SafetyEnvelope
+from hiervla.controllers.envelope import EnvelopeEvent, SafeWorld
 from hiervla.controllers.errors import NoPath
 from hiervla.controllers.obstacles import obstacles_from_depth
-from hiervla.controllers.timing import stop_from
 from hiervla.controllers.tracker import ChunkTracker
 from hiervla.controllers.transit import Transit, TransitPlanner
 from hiervla.executor.config import LoopConfig
@@ -63,6 +62,38 @@ class CancelToken:
         return self._event.is_set()
 
 
+class _RecordedWorld:
+    """A world whose every command is on record, with the state in which it is given, before it is carried out.
+
+    It stands inside the envelope, so that the record holds what the robot was really told.
+    """
+
+    def __init__(self, world: World, recorder: Recorder) -> None:
+        self._world = world
+        self._recorder = recorder
+
+    @property
+    def name(self) -> str:
+        return self._world.name
+
+    @property
+    def time_s(self) -> float:
+        return self._world.time_s
+
+    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
+        return self._world.observe(cameras)
+
+    def proprio(self) -> Proprioception:
+        return self._world.proprio()
+
+    def step(self, command: JointCommand) -> None:
+        self._recorder.tick(command, self._world.proprio())
+        self._world.step(command)
+
+    def close(self) -> None:
+        self._world.close()
+
+
 class Body:
     """One robot for the length of one run.
 
@@ -84,16 +115,11 @@ class Body:
         self._cancel = cancel
         self._transit = TransitPlanner(seed=seed)
         self._tracker = ChunkTracker()
-        self._envelope = SafetyEnvelope(on_event=self._fired)
         self.parent: str | None = None
+        self._safe = SafeWorld(_RecordedWorld(world, recorder), on_event=self._fired)
         proprio = world.proprio()
-        self._q: NDArray[np.float64] = proprio.q
-        self._dq: NDArray[np.float64] = np.zeros_like(proprio.q)
-        self._width = proprio.gripper_width_m
-        if holding(proprio).yes:
-            # A run may begin with something in the hand; commanding the measured width would let it go.
-            self._width = 0.0
-        self._envelope.reset(self._q, self._dq, self._width)
+        # A run may begin with something in the hand; commanding the measured width would let it go.
+        self._width = 0.0 if holding(proprio).yes else proprio.gripper_width_m
 
     @property
     def now_s(self) -> float:
@@ -122,18 +148,16 @@ class Body:
 
     def hold(self, ticks: int) -> None:
         """Stand still for some control ticks, gripper as it is."""
-        still = np.zeros_like(self._q)
         for _ in range(ticks):
-            self._send(self._command(self._q, still, self._width))
+            self._stay(self._width)
 
     def grip(self, width_m: float, max_ticks: int = 40) -> None:
         """Bring the gripper to a width at its own speed, arm at rest [m]."""
         reach = panda.GRIPPER_MAX_SPEED_M_S * self.tick_s
-        still = np.zeros_like(self._q)
         for _ in range(max_ticks):
             if abs(self._width - width_m) < 1e-9:
                 return
-            self._send(self._command(self._q, still, self._width + float(np.clip(width_m - self._width, -reach, reach))))
+            self._stay(self._width + float(np.clip(width_m - self._width, -reach, reach)))
 
     def home(self, step_id: str) -> None:
         """Bring the arm home, carrying what is held; when no free path is known, first straight up.
@@ -144,13 +168,14 @@ class Body:
         observation = self._world.observe(self._config.cameras[:1])
         obstacles = self._obstacles(observation, near=observation.proprio.ee_position)
         started = time.perf_counter()
+        q, dq = self._safe.reference
         try:
             transit = self._transit.to_joints(
-                self._q, panda.HOME_Q, obstacles, dq=self._dq, held=self._held(observation.proprio)
+                q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio)
             )
         except NoPath:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
-            transit = self._transit.to_joints(self._q, panda.HOME_Q, Obstacles(), dq=self._dq)
+            transit = self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
         self._follow(transit, step_id, "home", None, time.perf_counter() - started)
 
     def approach(
@@ -167,14 +192,16 @@ class Body:
         hover = target_w + (0.0, 0.0, approach.height_m)
         obstacles = self._obstacles(observation, near=hover)
         started = time.perf_counter()
+        q, dq = self._safe.reference
         transit = self._transit.to_hover(
-            self._q, hover, approach.yaw, obstacles, dq=self._dq, held=self._held(observation.proprio)
+            q, hover, approach.yaw, obstacles, dq=dq, held=self._held(observation.proprio)
         )
         self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
 
     def start_tracking(self) -> None:
         """Prepare for chunks: the tracker starts from the reference."""
-        self._tracker.reset(self._q, self._dq, self._width)
+        q, dq = self._safe.reference
+        self._tracker.reset(q, dq, self._width)
 
     def track(self, chunk: ActionChunk | None, ticks: int) -> None:
         """Track for some ticks; a chunk, if given, takes over from what is left of the one before."""
@@ -187,11 +214,7 @@ class Body:
 
     def stop(self) -> None:
         """Bring the arm to rest within its limits; always possible, also after the envelope has latched."""
-        if self._envelope.latched:
-            return
-        trajectory = stop_from(self._q, self._dq, self._transit.limits)
-        for command in trajectory.commands(self._width, self.now_s):
-            self._send(command, interruptible=False)
+        self._safe.stop()
 
     def _follow(
         self,
@@ -215,32 +238,26 @@ class Body:
         for command in transit.trajectory.commands(self._width, self.now_s):
             self._send(command)
 
-    def _command(self, q: NDArray[np.float64], dq: NDArray[np.float64], width: float) -> JointCommand:
-        return JointCommand(q=q, dq=dq, gripper_width_m=width, time_s=self.now_s)
+    def _stay(self, width: float) -> None:
+        q, dq = self._safe.reference
+        self._send(JointCommand(q=q, dq=np.zeros_like(dq), gripper_width_m=width, time_s=self.now_s))
 
-    def _send(self, command: JointCommand, *, interruptible: bool = True) -> None:
-        if interruptible and self._cancel.cancelled:
+    def _send(self, command: JointCommand) -> None:
+        if self._cancel.cancelled:
             raise RunCancelled
-        proprio = self._world.proprio()
-        safe = self._envelope.check(command, proprio)
-        self._recorder.tick(safe, proprio)
-        self._world.step(safe)
-        self._q, self._dq, self._width = safe.q, safe.dq, safe.gripper_width_m
-        if self._envelope.latched and interruptible:
-            self._settle()
-
-    def _settle(self) -> None:
-        """After a refusal: let the envelope's own controlled stop run out, then report it."""
-        while float(np.abs(self._dq).max()) > 1e-6:
-            self._send(self._command(self._q, self._dq, self._width), interruptible=False)
-        raise EnvelopeStop(self._envelope.latched_by or "unknown")
+        self._safe.step(command)
+        self._width = command.gripper_width_m
+        latched = self._safe.latched
+        if latched is not None:
+            self._safe.stop()
+            raise EnvelopeStop(latched.message)
 
     def _fired(self, event: EnvelopeEvent) -> None:
         self._recorder.emit(
             EnvelopeFired,
             time_s=self.now_s,
             parent=self.parent,
-            check=event.check,
+            check=event.check.value,
             action=event.action,
             message=event.message,
         )

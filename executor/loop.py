@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from hiervla.controllers.errors import ControlError
+from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.body import Body, EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.segment import PolicyRunner
-from hiervla.planner.base import Planner, PlannerContext, StepRecord
-from hiervla.planner.grounding import GroundingError
+from hiervla.planner.base import GroundingError, Planner, PlannerContext, StepRecord
 from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     Grounded,
@@ -161,7 +160,7 @@ class Orchestrator:
         started = time.perf_counter()
         answer = self.planner.plan(observation, instruction, context)
         latency = time.perf_counter() - started
-        for attempt in getattr(self.planner, "rejected", ()):
+        for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
@@ -233,7 +232,7 @@ class Orchestrator:
             self.body.approach(step, skill.approach(context), context.target_w, before)
             ended, reason = self.policies.run(skill, context, seed=self.seed + 1009 * self.state.attempts + attempt)
             self.body.home(step.id)
-        except ControlError as error:
+        except (NoPath, UnreachablePose) as error:
             self.recorder.emit(
                 Note, time_s=self.body.now_s, parent=self.body.parent, level="warning", message=str(error)
             )

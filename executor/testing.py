@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hiervla.controllers import panda
 from hiervla.controllers.kinematics import Kinematics
-from hiervla.planner.base import PlannerContext
+from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.representations import (
     ActionChunk,
     CameraError,
@@ -130,6 +130,7 @@ class ScriptedPlanner:
 
     def __init__(self, answers: Iterable[Plan | Refusal]) -> None:
         self._answers = list(answers)
+        self.rejected: tuple[RejectedAttempt, ...] = ()
         self.asked: list[PlannerContext] = []
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:

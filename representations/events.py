@@ -162,7 +162,7 @@ class EnvelopeFired(EventBase):
 
     type: Literal["envelope"] = "envelope"
     check: str
-    action: Literal["limited", "refused", "stopped"]
+    action: Literal["limited", "refused", "stopped", "reset"]
     message: str
 
 

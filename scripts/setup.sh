@@ -25,15 +25,13 @@ debian() { # WHY PACKAGE...
     fi
 }
 
+suitable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 find_python() {
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3.14 python3 python; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+    for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3 python}; do
+        if suitable "$candidate"; then
             "$candidate" -c 'import sys; print(sys.executable)'
             return
-        fi
-        if [ -n "${PYTHON:-}" ]; then
-            stop "PYTHON=$PYTHON is no Python 3.11 or newer with venv and ensurepip"
         fi
     done
     return 1
@@ -47,6 +45,7 @@ fi
 rm -f $stamp
 
 python=$(find_python) || {
+    [ -z "${PYTHON:-}" ] || stop "PYTHON=$PYTHON is no Python 3.11 or newer with venv and ensurepip"
     debian "no Python 3.11 or newer with venv was found on PATH" python3 python3-venv
     python=$(find_python) || stop "Python 3.11 or newer is needed; set PYTHON=/path/to/python and run this again"
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,10 +140,10 @@ def load_demos(paths: Iterable[str | Path]) -> DemoSet:
     headers: list[dict[str, Any]] = []
     for file in shards(list(paths)):
         try:
-            with np.load(file, allow_pickle=False) as data:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
                 header = json.loads(str(data["header"]))
                 arrays = {c: data[c] for c in _COLUMNS}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DemoError(str(file), f"cannot be read ({error})", "Delete the file and collect it again") from error
         if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
             raise DemoError(str(file), "is of another format or skill list", "Collect the demonstrations again")

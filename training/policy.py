@@ -192,7 +192,7 @@ class Trainer:
         warm = min(1.0, (self.step + 1) / 300)
         lr = spec.lr * warm * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * min(share, 1.0))))
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = float(lr)
         picked = self.train_rows[self.rng.choice(len(self.train_rows), spec.batch, p=self._weights)]
         batch = augment(self.demos, np.sort(picked), self.rng, spec.points)
         loss = self._loss(*(torch.from_numpy(a).to(self.device) for a in batch))

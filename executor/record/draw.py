@@ -133,8 +133,8 @@ def _outline(canvas: ImageDraw.ImageDraw, frame: CameraFrame, artifact: Artifact
         case Waypoints2D():
             path = [(p.u * scale, p.v * scale) for p in artifact.points]
             _path(canvas, path, scale, colour)
-            for (u, v), point in zip(path, artifact.points, strict=True):
-                _dot(canvas, u, v, 1.5 * scale, _GRIPPER[point.gripper])
+            for (u, v), waypoint in zip(path, artifact.points, strict=True):
+                _dot(canvas, u, v, 1.5 * scale, _GRIPPER[waypoint.gripper])
         case _:
             path = [(u * scale, v * scale) for u, v in _projected(frame, artifact)]
             if isinstance(artifact, Waypoints3D):

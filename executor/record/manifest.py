@@ -9,7 +9,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,8 +17,8 @@ import hiervla
 from hiervla.executor.record.errors import CorruptRecordError, NotARecordError, RecordVersionError
 from hiervla.representations._base import SCHEMA_VERSION, Typed
 
-FORMAT = "hiervla-run"
-FORMAT_VERSION = 1
+FORMAT: Final = "hiervla-run"
+FORMAT_VERSION: Final = 1
 """Version of the folder's layout and of the line format; the events' is ``schema_version``."""
 
 MANIFEST_FILE = "manifest.json"

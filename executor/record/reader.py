@@ -205,7 +205,8 @@ class RunRecord:
         Raises:
             BlobError: the blob is missing or is not what was written.
         """
-        return self._decode(event.blob, "snapshot", decode_snapshot)
+        data: bytes = self._decode(event.blob, "snapshot", decode_snapshot)
+        return data
 
     def ticks(self) -> Iterator[Tick]:
         """Every control tick, from a finished or an unfinished stream.

@@ -106,7 +106,9 @@ class Recorder(ABC):
             self._tell(event)
             return event
 
-    def observation(self, observation: Observation, purpose: Purpose, parent: EventBase | str | None = None) -> ObservationTaken:
+    def observation(
+        self, observation: Observation, purpose: Purpose, parent: EventBase | str | None = None
+    ) -> ObservationTaken:
         """Put an observation with its images on record."""
         proprio = observation.proprio
         with self._lock:
@@ -162,6 +164,7 @@ class Recorder(ABC):
 
     def sync(self) -> None:
         """Push everything to the disk; called by itself at plan and step boundaries."""
+        return
 
     def close(self) -> None:
         """End the record; may be called twice. Without a ``RunFinished`` before, one with ``error`` is added."""

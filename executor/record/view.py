@@ -1,7 +1,11 @@
-"""A run as people look at it: plans, steps, attempts. One fold over events, for live progress, inspect and report."""
+"""A run as people look at it: chapters, steps, attempts.
+
+One fold over events, which live progress, ``inspect`` and ``report`` share.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +14,7 @@ from hiervla.representations import Event, Plan, Refusal, Step
 from hiervla.representations import events as ev
 from hiervla.representations.plans import StepOutcome
 
-State = Literal["waiting", "running", "succeeded", "failed", "replaced", "unfinished"]
+State = Literal["waiting", "running", "succeeded", "failed", "not_begun", "unfinished"]
 
 
 @dataclass
@@ -34,14 +38,13 @@ class Attempt:
 
 @dataclass
 class StepRun:
-    """All attempts at one step of one plan.
+    """All attempts at one step.
 
     Attributes:
         number: counts the steps that were begun, from 1, over the whole run; 0 for one that was not begun.
     """
 
     step: Step
-    plan_index: int
     number: int = 0
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -68,17 +71,51 @@ class StepRun:
 
 
 @dataclass
-class PlanRun:
-    """One answer of the planner and the steps that were begun under it."""
+class Chapter:
+    """One course of action: a plan and the later plans that only confirmed it.
+
+    A planner that is asked after every step mostly answers with the same steps, one fewer; a chapter begins where
+    the answer is another one.
+
+    Attributes:
+        answers: the planner's answers, the first with the reason for which it was asked.
+        runs: the steps that were begun, in order.
+    """
 
     index: int
-    event: ev.PlanProposed
-    runs: dict[str, StepRun] = field(default_factory=dict)
+    answers: list[ev.PlanProposed]
+    runs: list[StepRun] = field(default_factory=list)
 
     @property
     def plan(self) -> Plan:
-        """The plan."""
-        return self.event.plan
+        """The latest plan."""
+        return self.answers[-1].plan
+
+    @property
+    def reason(self) -> str:
+        """Why the planner was asked."""
+        return self.answers[0].reason
+
+    def open_runs(self) -> dict[str, StepRun]:
+        """Begun steps that have not succeeded, by what they do."""
+        return {_what(run.step): run for run in self.runs if run.outcome != "succeeded"}
+
+    def entries(self) -> list[StepRun]:
+        """The steps that were begun, then those that the latest plan still has to begin."""
+        begun = self.open_runs()
+        entries = list(self.runs)
+        # What succeeded after the latest answer still stands among its remaining steps.
+        finished = Counter(_what(run.step) for run in self.runs if run.outcome == "succeeded")
+        finished -= Counter(_what(self.plan.step(s)) for s in self.plan.done)
+        for step_id in self.plan.remaining:
+            step = self.plan.step(step_id)
+            if begun.pop(_what(step), None) is not None:
+                continue
+            if finished[_what(step)] > 0:
+                finished[_what(step)] -= 1
+            else:
+                entries.append(StepRun(step))
+        return entries
 
 
 @dataclass
@@ -87,7 +124,7 @@ class RunView:
 
     started: ev.RunStarted | None = None
     finished: ev.RunFinished | None = None
-    plans: list[PlanRun] = field(default_factory=list)
+    chapters: list[Chapter] = field(default_factory=list)
     steps: list[StepRun] = field(default_factory=list)
     rejected: list[ev.PlanRejected] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -123,9 +160,8 @@ class RunView:
             case ev.StepStarted():
                 self._start(event)
             case ev.StepFinished():
-                attempt = self._attempt(event.step_id)
-                if attempt is not None:
-                    attempt.finished = event
+                if self.current:
+                    self.current.finished = event
                 self.current = None
             case ev.Note():
                 self.notes.append(event)
@@ -133,37 +169,36 @@ class RunView:
                 self.envelope.append(event)
                 if self.current:
                     self.current.envelope.append(event)
-            case ev.ObservationTaken():
-                if self.current:
-                    self.current.observations.append(event)
-            case ev.Grounded() | ev.VerdictGiven() | ev.TransitPlanned() | ev.ChunkProposed():
-                self._detail(event)
             case _:
-                pass
+                if self.current:
+                    self._detail(self.current, event)
 
     @property
-    def plan(self) -> PlanRun | None:
-        """The plan that holds now."""
-        return self.plans[-1] if self.plans else None
+    def chapter(self) -> Chapter | None:
+        """The course of action that holds now."""
+        return self.chapters[-1] if self.chapters else None
 
     @property
     def replans(self) -> int:
-        """Plans after the first."""
-        return max(0, len(self.plans) - 1)
+        """How often the planner changed its mind."""
+        return max(0, len(self.chapters) - 1)
 
-    def state(self, plan: PlanRun, step_id: str) -> State:
-        """How a step of a plan stands."""
-        run = plan.runs.get(step_id)
-        if run is None:
-            if step_id in plan.plan.done:
-                return "succeeded"
-            return "waiting" if plan is self.plan and self.finished is None else "replaced"
+    @property
+    def retries(self) -> int:
+        """Attempts after the first, over all steps."""
+        return sum(run.retries for run in self.steps)
+
+    def state(self, chapter: Chapter, run: StepRun) -> State:
+        """How a step of a chapter stands."""
+        over = self.finished is not None or chapter is not self.chapter
+        if not run.attempts:
+            return "not_begun" if over else "waiting"
         if run.outcome is None:
-            return "running" if self.finished is None and plan is self.plan else "unfinished"
+            return "unfinished" if over else "running"
         return "succeeded" if run.outcome == "succeeded" else "failed"
 
     def find(self, which: str) -> StepRun:
-        """A begun step by its number in the run, or by its id (the last plan that began it).
+        """A begun step by its number in the run, or by its id (the last one of that id).
 
         Raises:
             KeyError: there is none.
@@ -174,31 +209,33 @@ class RunView:
         raise KeyError(which)
 
     def _plan(self, event: ev.PlanProposed) -> None:
-        self.plans.append(PlanRun(len(self.plans), event))
+        chapter = self.chapter
         self.current = None
+        if chapter is not None:
+            expected = [_what(run.step) for run in chapter.entries() if run.outcome != "succeeded"]
+            if [_what(event.plan.step(s)) for s in event.plan.remaining] == expected:
+                chapter.answers.append(event)
+                return
+        self.chapters.append(Chapter(len(self.chapters), [event]))
 
     def _start(self, event: ev.StepStarted) -> None:
-        if not self.plans:
+        chapter = self.chapter
+        if chapter is None:
             return
-        plan = self.plans[-1]
-        run = plan.runs.get(event.step.id)
+        run = chapter.open_runs().get(_what(event.step))
         if run is None:
-            run = StepRun(event.step, plan.index, len(self.steps) + 1)
-            plan.runs[event.step.id] = run
+            run = StepRun(event.step, len(self.steps) + 1)
+            chapter.runs.append(run)
             self.steps.append(run)
         run.step = event.step
         self.current = Attempt(event)
         run.attempts.append(self.current)
 
-    def _attempt(self, step_id: str) -> Attempt | None:
-        run = self.plans[-1].runs.get(step_id) if self.plans else None
-        return run.attempts[-1] if run else None
-
-    def _detail(self, event: ev.Grounded | ev.VerdictGiven | ev.TransitPlanned | ev.ChunkProposed) -> None:
-        attempt = self._attempt(event.step_id)
-        if attempt is None:
-            return
+    @staticmethod
+    def _detail(attempt: Attempt, event: Event) -> None:
         match event:
+            case ev.ObservationTaken():
+                attempt.observations.append(event)
             case ev.Grounded():
                 attempt.grounded.append(event)
             case ev.VerdictGiven():
@@ -207,6 +244,13 @@ class RunView:
                 attempt.transits.append(event)
             case ev.ChunkProposed():
                 attempt.chunks.append(event)
+            case _:
+                pass
+
+
+def _what(step: Step) -> str:
+    """What a step does, whatever its id: two plans may number the same step differently."""
+    return f"{step.skill}{sorted(step.args.items())}"
 
 
 def sentence(event: Event) -> str:

@@ -75,7 +75,8 @@ def test_the_wheel_holds_what_git_tracks(wheel: Path) -> None:
 def test_no_ignored_file_lies_in_a_shipped_folder() -> None:
     """hatchling drops ignored files silently, so weights that .gitignore matches would never ship."""
     ignored = git_files(ROOT, "--others", "--ignored", "--exclude-standard", "--", *FOLDERS, "src")
-    assert {name for name in ignored if "__pycache__" not in name} == set()
+    caches = ("/__pycache__/", "/.ruff_cache/", "/.mypy_cache/")
+    assert {name for name in ignored if not any(cache in name for cache in caches)} == set()
 
 
 def test_a_file_that_git_ignores_but_tracks_is_missed(tmp_path: Path) -> None:

@@ -66,12 +66,16 @@ def grasp_width(thing: Thing) -> float:
 
 def grasp_yaw(state: State, thing: Thing) -> float:
     """Finger-closing direction: as little turning as the shape allows [rad]."""
-    now = state.yaw
+    in_drawer = thing.position[2] < 0.03 and thing.position[1] > state.handle[1] + 0.03
+    # The hand is wider than the drawer is long, and the cabinet's top is above its fingers.
+    now = turn(np.pi / 2, state.yaw) if in_drawer else state.yaw
     if thing.category == "block":
-        return _roomier(state, thing, [turn(thing.yaw, now, np.pi / 2) + k * np.pi / 2 for k in (0, -1, 1)])
+        first = turn(thing.yaw, now, np.pi / 2)
+        other = first + np.pi / 2 * (1 if first < now else -1)
+        return _roomier(state, thing, [first] if in_drawer else [first, other])
     if thing.category == "sponge":
         return turn(thing.yaw, now)
-    wanted = _roomier(state, thing, [now])
+    wanted = now
     if thing.category == "mug":
         # The handle points along the mug's x; keep it well away from the fingers.
         square = turn(thing.yaw, wanted)
@@ -80,18 +84,13 @@ def grasp_yaw(state: State, thing: Thing) -> float:
 
 
 def _roomier(state: State, thing: Thing, options: list[float]) -> float:
-    """The first option whose fingers find room beside the neighbours."""
+    """The first option for which no tall neighbour stands where the hand comes down."""
+    palm = float(thing.position[2]) + thing.grasp_z + 0.035
+    tall = [o for o in state.things.values() if o.id != thing.id and o.id != state.held and o.top > palm - 0.005]
     for yaw in options:
         axis = np.array([-np.sin(yaw), np.cos(yaw)])
-        blocked = False
-        for other in state.things.values():
-            if other.id == thing.id or other.top < thing.position[2] + 0.03 or other.id == state.held:
-                continue
-            gap = other.position[:2] - thing.position[:2]
-            along, across = abs(float(gap @ axis)), abs(float(gap @ np.array([axis[1], -axis[0]])))
-            radius = float(np.hypot(*other.size[:2])) / 2
-            blocked |= along < 0.066 + radius * 0.8 and across < 0.012 + radius * 0.8
-        if not blocked:
+        gaps = [(o.position[:2] - thing.position[:2], 0.5 * max(o.size[:2])) for o in tall]
+        if not any(abs(g @ axis) < 0.106 + r and abs(g[0] * axis[1] - g[1] * axis[0]) < 0.04 + r for g, r in gaps):
             return yaw
     return options[0]
 

@@ -16,8 +16,8 @@ DRAWER_JOINT = "drawer_slide"
 SOLID = {"contype": 2, "conaffinity": 3}
 """Contact masks of what meets the robot (bit 0) and other solids (bit 1)."""
 GHOST = {"contype": 0, "conaffinity": 0}
-_FRONT_PLACE = np.array([1.25, 0.0, 0.85])
-_FRONT_TARGET = np.array([0.42, 0.0, 0.03])
+_FRONT_PLACE = np.array([1.25, 0.0, 1.0])
+_FRONT_TARGET = np.array([0.42, 0.0, 0.05])
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 _METAL = (0.55, 0.56, 0.58, 1.0)
 
@@ -120,9 +120,11 @@ def _add_cabinet(spec: mujoco.MjSpec, scene: SceneSpec) -> None:
     cabinet = spec.worldbody.add_body(name="cabinet")
     back = cy + 2 * hy
     shade = _rgba(rgb, 0.85)
-    _slab(cabinet, "cabinet_top", (cx - hx, cy, top - wall), (cx + hx, back, top), _rgba(rgb, 0.95))
-    _slab(cabinet, "cabinet_left", (cx - hx, cy, 0.0), (cx - hx + wall, back, top - wall), shade)
-    _slab(cabinet, "cabinet_right", (cx + hx - wall, cy, 0.0), (cx + hx, back, top - wall), shade)
+    # The drawer's front panel covers the carcass, which therefore starts behind it.
+    face = cy + 0.016
+    _slab(cabinet, "cabinet_top", (cx - hx, face, top - wall), (cx + hx, back, top), _rgba(rgb, 0.95))
+    _slab(cabinet, "cabinet_left", (cx - hx, face, 0.0), (cx - hx + wall, back, top - wall), shade)
+    _slab(cabinet, "cabinet_right", (cx + hx - wall, face, 0.0), (cx + hx, back, top - wall), shade)
     _slab(cabinet, "cabinet_back", (cx - hx + wall, back - wall, 0.0), (cx + hx - wall, back, top - wall), shade)
     # The drawer's frame: middle of its front face at closed, on the table.
     drawer = spec.worldbody.add_body(name="drawer", pos=(cx, cy, 0.0))
@@ -137,7 +139,7 @@ def _add_cabinet(spec: mujoco.MjSpec, scene: SceneSpec) -> None:
     front, floor, rim = 0.015, specs.DRAWER_FLOOR_Z, 0.058
     paint, inner = _rgba(rgb, 1.18), _rgba(rgb, 0.65)
     end = front + 2 * dy
-    _slab(drawer, "drawer_front", (-dx - 0.018, 0.0, 0.004), (dx + 0.018, front, 0.086), paint)
+    _slab(drawer, "drawer_front", (-hx + 0.002, 0.0, 0.004), (hx - 0.002, front, 0.092), paint)
     _slab(drawer, "drawer_floor", (-dx - 0.006, front, 0.006), (dx + 0.006, end + 0.006, floor), inner)
     _slab(drawer, "drawer_left", (-dx - 0.006, front, floor), (-dx, end, rim), inner)
     _slab(drawer, "drawer_right", (dx, front, floor), (dx + 0.006, end, rim), inner)

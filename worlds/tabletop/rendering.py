@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mujoco
@@ -23,7 +27,41 @@ def choose_backend() -> str:
     return chosen
 
 
-def _make_gl_context(width: int, height: int) -> Any:
+class _SharedGl:
+    """The process's one OpenGL context, made at the first image and kept until the process ends.
+
+    Software drivers spend 150 ms on compiling shaders for every new context. Between images it is current in
+    no thread, so that any thread may render next.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._context: Any = None
+        self._owner = 0
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        with self._lock:
+            # A context does not survive a fork; the child makes its own.
+            if self._context is None or self._owner != os.getpid():
+                self._context, self._owner = _make_gl_context(), os.getpid()
+                atexit.register(self._free)
+            self._context.make_current()
+            try:
+                yield
+            finally:
+                _release()
+
+    def _free(self) -> None:
+        if self._context is not None and self._owner == os.getpid():
+            self._context.free()
+            self._context = None
+
+
+_GL = _SharedGl()
+
+
+def _make_gl_context() -> Any:
     backend = choose_backend()
     try:
         # Named modules, because mujoco.GLContext was settled by the environment at mujoco's first import.
@@ -33,7 +71,8 @@ def _make_gl_context(width: int, height: int) -> Any:
             from mujoco.osmesa import GLContext
         else:
             from mujoco import GLContext
-        return GLContext(width, height)
+        # Images are drawn into framebuffers of their own; the context's own surface is never used.
+        return GLContext(16, 16)
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         raise MissingDependencyError(
             f"OpenGL without a window (MUJOCO_GL={backend or 'unset'}: {error})",
@@ -43,22 +82,28 @@ def _make_gl_context(width: int, height: int) -> Any:
         ) from error
 
 
+def _release() -> None:
+    if choose_backend() == "egl":
+        from mujoco import egl
+        from OpenGL import EGL
+
+        EGL.eglMakeCurrent(egl.EGL_DISPLAY, EGL.EGL_NO_SURFACE, EGL.EGL_NO_SURFACE, EGL.EGL_NO_CONTEXT)
+
+
 class OffscreenRenderer:
-    """Renders cameras of one model into arrays; owns an OpenGL context until `close()`."""
+    """Renders cameras of one model into arrays; holds its GPU-side data until `close()`."""
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
         self.width, self.height = width, height
         self._model = model
-        self._gl: Any = _make_gl_context(width, height)
-        self._gl.make_current()
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
         self._scene.flags[:] = 0
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._context: Any = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._rect = mujoco.MjrRect(0, 0, width, height)
+        with _GL.current():
+            self._context: Any = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
 
     def render(
         self, data: mujoco.MjData, camera_id: int, *, depth: bool = True
@@ -73,10 +118,8 @@ class OffscreenRenderer:
         Returns:
             rgb (H, W, 3) and the distance along the optical axis (H, W) [m], 0 where nothing was hit.
         """
-        self._draw(data, camera_id)
-        rgb = np.empty((self.height, self.width, 3), dtype=np.uint8)
         raw = np.empty((self.height, self.width), dtype=np.float32) if depth else None
-        mujoco.mjr_readPixels(rgb, raw, self._rect, self._context)
+        rgb = self._draw(data, camera_id, raw)
         return np.ascontiguousarray(rgb[::-1]), None if raw is None else self._metres(raw[::-1])
 
     def geom_ids(self, data: mujoco.MjData, camera_id: int) -> NDArray[np.int32]:
@@ -84,9 +127,7 @@ class OffscreenRenderer:
         flags = self._scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
         try:
-            self._draw(data, camera_id)
-            codes = np.empty((self.height, self.width, 3), dtype=np.uint8)
-            mujoco.mjr_readPixels(codes, None, self._rect, self._context)
+            codes = self._draw(data, camera_id, None)
         finally:
             flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         wide = codes.astype(np.int32)
@@ -98,22 +139,25 @@ class OffscreenRenderer:
         return np.ascontiguousarray(table[segment][::-1])
 
     def close(self) -> None:
-        """Free the OpenGL context; may be called twice."""
-        if self._gl is not None:
-            self._gl.make_current()
-            self._context.free()
-            self._gl.free()
-            self._gl = self._context = None
+        """Free what the driver holds for this model; may be called twice."""
+        if self._context is not None:
+            with _GL.current():
+                self._context.free()
+            self._context = None
 
-    def _draw(self, data: mujoco.MjData, camera_id: int) -> None:
-        if self._gl is None:
+    def _draw(self, data: mujoco.MjData, camera_id: int, raw: NDArray[np.float32] | None) -> NDArray[np.uint8]:
+        """Draw and read colours, and the depth buffer into `raw`; bottom row first."""
+        if self._context is None:
             raise RuntimeError("the renderer is closed")
-        self._gl.make_current()
+        pixels = np.empty((self.height, self.width, 3), dtype=np.uint8)
         self._camera.fixedcamid = camera_id
-        mujoco.mjv_updateScene(
-            self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-        )
-        mujoco.mjr_render(self._rect, self._scene, self._context)
+        every = mujoco.mjtCatBit.mjCAT_ALL
+        with _GL.current():
+            mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, every, self._scene)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            mujoco.mjr_render(self._rect, self._scene, self._context)
+            mujoco.mjr_readPixels(pixels, raw, self._rect, self._context)
+        return pixels
 
     def _metres(self, buffer: NDArray[np.float32]) -> NDArray[np.float32]:
         extent = self._model.stat.extent

@@ -10,14 +10,12 @@ import numpy as np
 
 from hiervla.representations.errors import HiervlaError
 from hiervla.worlds.tabletop.specs import (
-    BIN_HALF,
     CATEGORIES,
     COLOURS,
     GRIPPER,
     HOME_TCP,
     PICKABLE,
     PLACES,
-    SHELF_HALF,
     TABLE_X,
     TABLE_Y,
     Category,
@@ -365,9 +363,9 @@ def _colour(name: str) -> Colour:
 
 def _sample_furniture(rng: np.random.Generator) -> FurnitureSpec:
     shift = rng.uniform(-1.0, 1.0, size=6)
-    shelf = (0.34 + 0.015 * float(shift[0]), -0.395 - SHELF_HALF[1] * 0.1 + 0.005 * float(shift[1]))
-    cabinet = (0.51 + 0.012 * float(shift[2]), 0.455 + 0.012 * float(shift[3]))
-    bin_xy = (0.355 - BIN_HALF[0] + 0.010 * float(shift[4]), 0.46 + 0.015 * float(shift[5]))
+    shelf = (0.30 + 0.015 * float(shift[0]), -0.40 + 0.005 * float(shift[1]))
+    cabinet = (0.46 + 0.012 * float(shift[2]), 0.455 + 0.012 * float(shift[3]))
+    bin_xy = (0.20 + 0.010 * float(shift[4]), 0.46 + 0.015 * float(shift[5]))
     return FurnitureSpec(shelf_xy=shelf, cabinet_xy=cabinet, bin_xy=bin_xy)
 
 
@@ -395,7 +393,7 @@ def _sample_look(rng: np.random.Generator) -> LookSpec:
         texture_seed=int(rng.integers(0, 2**16)),
         camera_shift=_triple(rng.uniform(-0.02, 0.02, 3)),
         target_shift=_triple(rng.uniform(-0.015, 0.015, 3)),
-        fovy_deg=float(46.0 + rng.uniform(-1.0, 1.0)),
+        fovy_deg=float(49.5 + rng.uniform(-0.7, 0.7)),
     )
 
 

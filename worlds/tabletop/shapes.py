@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from hiervla.worlds.tabletop.specs import LookSpec
 
 
-def lathe(
-    profile: Sequence[tuple[float, float]], segments: int = 20
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def lathe(profile: Sequence[tuple[float, float]], segments: int = 20) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Turn a profile around the z axis.
 
     Args:
@@ -37,9 +35,7 @@ def lathe(
     return _merge(np.concatenate(rings), np.concatenate(faces))
 
 
-def _merge(
-    vertices: NDArray[np.float64], faces: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def _merge(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     # The rings of radius zero are one point each; repeated points would leave the engine without a normal.
     rounded = np.round(vertices, 9) + 0.0
     unique, index = np.unique(rounded, axis=0, return_inverse=True)

@@ -80,9 +80,9 @@ class Region(Typed):
 class FurnitureSpec(Typed):
     """Where the fixed furniture stands."""
 
-    shelf_xy: Vec2 = Field(default=(0.34, -0.395), description="centre of the bottom board")
-    cabinet_xy: Vec2 = Field(default=(0.50, 0.45), description="middle of the cabinet's front face")
-    bin_xy: Vec2 = Field(default=(0.25, 0.45), description="centre of the bin")
+    shelf_xy: Vec2 = Field(default=(0.30, -0.40), description="centre of the bottom board")
+    cabinet_xy: Vec2 = Field(default=(0.46, 0.455), description="middle of the cabinet's front face")
+    bin_xy: Vec2 = Field(default=(0.20, 0.46), description="centre of the bin")
 
     def region(self, place: Place, drawer_open: float = 0.0) -> Region:
         """The rectangle that carries things at `place`; the drawer's moves with its opening [m]."""
@@ -180,7 +180,7 @@ class LookSpec(Typed):
     texture_seed: int = 0
     camera_shift: Vec3 = Field(default=(0.0, 0.0, 0.0), description="front camera's error of place [m]")
     target_shift: Vec3 = Field(default=(0.0, 0.0, 0.0), description="error of the point it looks at [m]")
-    fovy_deg: FiniteFloat = Field(default=46.0, description="front camera's vertical field of view [degrees]")
+    fovy_deg: FiniteFloat = Field(default=49.5, description="front camera's vertical field of view [degrees]")
 
 
 class SceneSpec(Typed):

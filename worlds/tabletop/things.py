@@ -103,9 +103,7 @@ def _paint(spec: mujoco.MjSpec, body: Any, rgb: _Rgb, gloss: float) -> str:
 def _block(spec: mujoco.MjSpec, body: Any, thing: ObjectSpec, rgb: _Rgb) -> None:
     half = [s / 2 for s in thing.size]
     paint = _paint(spec, body, rgb, 0.2)
-    body.add_geom(
-        name=thing.id, type=_BOX, pos=(0, 0, half[2]), size=half, material=paint, friction=_FRICTION, **SOLID
-    )
+    body.add_geom(name=thing.id, type=_BOX, pos=(0, 0, half[2]), size=half, material=paint, friction=_FRICTION, **SOLID)
 
 
 def _sponge(spec: mujoco.MjSpec, body: Any, thing: ObjectSpec, rgb: _Rgb) -> None:
@@ -122,9 +120,7 @@ def _sponge(spec: mujoco.MjSpec, body: Any, thing: ObjectSpec, rgb: _Rgb) -> Non
     pore = tuple(0.62 * c + 0.06 for c in rgb)
     for i, (u, v) in enumerate(((-0.7, -0.45), (-0.35, 0.4), (0.0, -0.3), (0.3, 0.5), (0.62, -0.5), (0.7, 0.35))):
         size = 0.0045 if i % 2 else 0.006
-        body.add_geom(
-            type=_CYLINDER, pos=(u * hx, v * hy, 2 * hz), size=(size, 0.0003, 0), rgba=(*pore, 1.0), **_DRAWN
-        )
+        body.add_geom(type=_CYLINDER, pos=(u * hx, v * hy, 2 * hz), size=(size, 0.0003, 0), rgba=(*pore, 1.0), **_DRAWN)
 
 
 def _turned(

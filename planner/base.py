@@ -1,0 +1,115 @@
+"""The one interface of all planners, and what they are told of the run so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, SkillSignature, Step, UnknownNameError
+from hiervla.representations.plans import StepOutcome
+
+
+class GroundingError(HiervlaError):
+    """An artifact that does not stand on anything in the image, or cannot be lifted to the world.
+
+    Attributes:
+        step: id of the step.
+        problem: what is wrong, in words.
+    """
+
+    def __init__(self, step: str, problem: str, remedy: str = "Look again and replan") -> None:
+        super().__init__(f"step {step}: {problem}. {remedy}.")
+        self.step = step
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One attempt at a step, as the planner is told of it.
+
+    Attributes:
+        step: the step as it was attempted.
+        outcome: how it ended.
+        source: for a pick, where the thing was taken from, in words; else empty.
+    """
+
+    step: Step
+    outcome: StepOutcome
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class PlannerContext:
+    """What the planner is told besides observation and instruction.
+
+    Attributes:
+        history: every attempt so far, in order.
+        skills: signatures of the live skill library; nothing else can be planned.
+        seed: seed of any sampling.
+    """
+
+    history: tuple[StepRecord, ...] = ()
+    skills: tuple[SkillSignature, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RejectedAttempt:
+    """An answer of the model that did not pass the checks; it belongs on the record."""
+
+    raw_text: str
+    problem: str
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Looks at an observation and an instruction, and answers with a plan or a refusal.
+
+    Attributes:
+        rejected: attempts of the last :meth:`plan` that did not pass the checks.
+    """
+
+    rejected: tuple[RejectedAttempt, ...]
+
+    @property
+    def id(self) -> str:
+        """Name and version; every plan carries it."""
+        ...
+
+    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        """A plan whose remaining steps lead from here to the goal, or a polite no.
+
+        Raises:
+            CameraError: the camera that the planner needs is not in the observation.
+        """
+        ...
+
+    def ground(self, observation: Observation, step: Step) -> Step:
+        """The step with its keypoints lifted to the world frame.
+
+        Args:
+            observation: the observation that the step's artifacts were computed from.
+            step: a step of this planner's last plan.
+
+        Raises:
+            GroundingError: the artifact stands on nothing, or its image is another one.
+            CameraError: the camera gives no depth.
+        """
+        ...
+
+
+def make_planner(name: str, **options: Any) -> Planner:
+    """A planner by name, or from a checkpoint folder.
+
+    Raises:
+        UnknownNameError: neither a known planner nor a folder.
+        CheckpointError: weights cannot be read.
+    """
+    from hiervla.planner.embedded.planner import EmbeddedPlanner
+
+    if name == "embedded":
+        return EmbeddedPlanner(**options)
+    if Path(name).is_dir():
+        return EmbeddedPlanner(path=Path(name), **options)
+    raise UnknownNameError("planner", name, ["embedded"], place="--planner (a name, or the folder of a checkpoint)")
