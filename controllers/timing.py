@@ -303,15 +303,14 @@ def time_path(
     knots = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     curve = CubicSpline(knots, points)
     progress = _progress(curve, float(knots[-1]), limits, smoothing_s, tick_s / 4)
-    # Slow down until every joint keeps every limit; two rounds suffice, for the scaling is exact up to sampling.
+    # Slow down until every joint keeps every limit; the scaling is exact but for where the samples fall.
     stretch = 1.0
-    for _ in range(4):
+    while True:
         trajectory = _sample(curve, progress, tick_s / 4, stretch, tick_s)
         excess = _worst_ratio(trajectory, limits, tick_s)
         if excess <= 1.0:
-            break
-        stretch *= excess * 1.001
-    return trajectory
+            return trajectory
+        stretch *= max(excess, 1.01)
 
 
 def _progress(curve: CubicSpline, length: float, limits: JointLimits, smoothing_s: float, step_s: float) -> Array:

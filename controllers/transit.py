@@ -315,23 +315,26 @@ class _Query:
             if self._path_free(polyline, _FINE_RAD):
                 return state_to_state(polyline[0], polyline[1], self.limits)
             return None
-        # The retreat stays exactly as it was checked; only corners after it are rounded.
-        tail = np.concatenate([retreat[-2:], polyline[1:]]) if len(retreat) > 1 else polyline
-        for radius in _ROUNDINGS_RAD:
-            curve = round_corners(tail, radius)
-            if len(retreat) > 1:
-                full = np.concatenate([retreat[:-2], curve])
-                allowed = self.model.depth(self.start) + 0.003
-                ok = all(self.model.depth(q) <= allowed for q in full)
-                clear = [self._free(q) for q in full]
-                # Once free, always free.
-                ok = ok and all(clear[clear.index(True) :]) if True in clear else False
-            else:
-                full = curve
-                ok = self._path_free(curve, _FINE_RAD)
-            if ok:
-                return time_path(full, self.limits)
+        candidates = [np.concatenate([retreat[:1], polyline]), np.concatenate([retreat, polyline[1:]])]
+        for corners in candidates if len(retreat) > 1 else [polyline]:
+            for radius in _ROUNDINGS_RAD:
+                curve = round_corners(corners, radius)
+                if self._acceptable(curve):
+                    return time_path(curve, self.limits)
         return None
+
+    def _acceptable(self, curve: Array) -> bool:
+        """Free all the way; from a start that is not, never deeper than there, and once free, always free."""
+        if self._free(curve[0]):
+            return self._path_free(curve[1:], _FINE_RAD)
+        allowed = self.model.depth(curve[0]) + 0.003
+        escaped = False
+        for q in densify(curve, _FINE_RAD):
+            free = self._free(q)
+            if not free and (escaped or self.model.depth(q) > allowed):
+                return False
+            escaped = escaped or free
+        return escaped
 
 
 def round_corners(polyline: Array, radius: float, spacing: float = 0.02) -> Array:

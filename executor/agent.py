@@ -1,10 +1,10 @@
 """The front door: an agent that carries out an instruction and keeps a record of everything.
 
-    from hiervla import Agent
+from hiervla import Agent
 
-    agent = Agent.from_preset("tabletop")
-    result = agent.run("put the red mug on the top shelf", seed=3)
-    print(result.outcome, result.record)
+agent = Agent.from_preset("tabletop")
+result = agent.run("put the red mug on the top shelf", seed=3)
+print(result.outcome, result.record)
 """
 
 from __future__ import annotations
@@ -247,9 +247,7 @@ class Agent:
             if own:
                 world.close()
 
-    def _record(
-        self, instruction: str, seed: int, world: World, recorder: Recorder, token: CancelToken
-    ) -> RunResult:
+    def _record(self, instruction: str, seed: int, world: World, recorder: Recorder, token: CancelToken) -> RunResult:
         recorder.emit(
             RunStarted,
             time_s=world.time_s,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers import panda
-from hiervla.controllers.collision import HeldObject, Obstacles
+from hiervla.controllers.collision import Box, HeldObject, Obstacles
 from hiervla.controllers.envelope import EnvelopeEvent, SafeWorld
 from hiervla.controllers.errors import NoPath
-from hiervla.controllers.obstacles import obstacles_from_depth
+from hiervla.controllers.obstacles import RobotMask, obstacles_from_depth
 from hiervla.controllers.tracker import ChunkTracker
 from hiervla.controllers.transit import Transit, TransitPlanner
 from hiervla.executor.config import LoopConfig
@@ -115,6 +115,7 @@ class Body:
         self._cancel = cancel
         self._transit = TransitPlanner(seed=seed)
         self._tracker = ChunkTracker()
+        self._mask = RobotMask()
         self.parent: str | None = None
         self._safe = SafeWorld(_RecordedWorld(world, recorder), on_event=self._fired)
         proprio = world.proprio()
@@ -170,17 +171,13 @@ class Body:
         started = time.perf_counter()
         q, dq = self._safe.reference
         try:
-            transit = self._transit.to_joints(
-                q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio)
-            )
+            transit = self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio))
         except NoPath:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
             transit = self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
         self._follow(transit, step_id, "home", None, time.perf_counter() - started)
 
-    def approach(
-        self, step: Step, approach: Approach, target_w: NDArray[np.float64], observation: Observation
-    ) -> None:
+    def approach(self, step: Step, approach: Approach, target_w: NDArray[np.float64], observation: Observation) -> None:
         """Transit to the skill's hover above the target.
 
         Raises:
@@ -190,12 +187,16 @@ class Body:
         if approach.gripper_width_m is not None:
             self.grip(approach.gripper_width_m)
         hover = target_w + (0.0, 0.0, approach.height_m)
-        obstacles = self._obstacles(observation, near=hover)
+        held = self._held(observation.proprio)
         started = time.perf_counter()
         q, dq = self._safe.reference
-        transit = self._transit.to_hover(
-            q, hover, approach.yaw, obstacles, dq=dq, held=self._held(observation.proprio)
-        )
+        try:
+            around = self._obstacles(observation, near=None)
+            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held)
+        except NoPath:
+            # Columns stand for all that is hidden under a seen surface; close to the goal that is too cautious.
+            around = self._obstacles(observation, near=hover)
+            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held)
         self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
 
     def start_tracking(self) -> None:
@@ -268,6 +269,16 @@ class Body:
     def _held(self, proprio: Proprioception) -> HeldObject | None:
         return _HELD if holding(proprio).yes else None
 
-    def _obstacles(self, observation: Observation, near: Iterable[float]) -> Obstacles:
-        """Observed obstacles, without what is at the hand or at the goal: that the policy deals with."""
-        raise NotImplementedError
+    def _obstacles(self, observation: Observation, near: NDArray[np.float64] | None) -> Obstacles:
+        """Observed obstacles; without the surroundings of ``near`` (3,), which are the policy's business [m]."""
+        ignore: tuple[Box, ...] = ()
+        if near is not None:
+            x, y, _ = (float(v) for v in near)
+            ignore = (Box(name="at the hand", centre=(x, y, 0.3), half_extents=(_NEAR_HAND_M, _NEAR_HAND_M, 0.3)),)
+        return obstacles_from_depth(
+            observation.frames[:1],
+            observation.proprio,
+            ignore=ignore,
+            held=self._held(observation.proprio),
+            mask=self._mask,
+        )

@@ -51,7 +51,7 @@ def _random_scene(seed: int) -> SceneSpec:
 
 
 def _tabletop(scene: SceneSpec) -> World:
-    from hiervla.worlds.tabletop import TabletopWorld
+    from hiervla.worlds.tabletop.world import TabletopWorld
 
     return TabletopWorld(scene)
 

@@ -152,7 +152,9 @@ class LinePolicy:
 
     id = "line"
 
-    def __init__(self, opening: float = 0.0, chunks: int = 3, target_shift_m: NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self, opening: float = 0.0, chunks: int = 3, target_shift_m: NDArray[np.float64] | None = None
+    ) -> None:
         self.opening = opening
         self._chunks = chunks
         self._made = 0

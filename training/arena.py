@@ -110,7 +110,11 @@ class Arena:
         moving = np.flatnonzero(np.abs(np.diff(rows, axis=0)).max(axis=1) > 1e-5)
         length = int(moving[-1]) + 2 if len(moving) else 1
         self.accept(rows[: length + 1])
-        self.run(length / RATE_HZ + 0.3)
+        self.run(length / RATE_HZ + 0.1)
+        for _ in range(8):
+            if self.tracker.status.lag_m < 0.004 and np.abs(self.tracker.dq).max() < 0.05:
+                break
+            self.run(0.1)
         end = self.world.proprio()
         return bool(np.linalg.norm(end.ee_position - position) < 0.02) and abs(turn(yaw, end.ee_yaw) - end.ee_yaw) < 0.1
 

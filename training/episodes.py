@@ -53,7 +53,7 @@ class Noise:
     """
 
     wander_m: float = 0.012
-    near_m: float = 0.004
+    near_m: float = 0.0025
     turn_rad: float = 0.06
     kick: float = 0.06
 
@@ -168,12 +168,11 @@ def _err(
 ) -> NDArray[np.float64]:
     """The expert's rows with an error in place, yaw and sometimes grip."""
     rows = rows.copy()
-    height = float(state.ee[2] - task.target_w[2])
-    free = float(np.clip((height - 0.05) / 0.06, 0.0, 1.0))
+    free = float(np.clip((_clearance(state, task) - 0.03) / 0.05, 0.0, 1.0))
     if task.skill == "wipe":
         free = max(free, 0.4)
     spread = noise.near_m + (noise.wander_m - noise.near_m) * free
-    offset = rng.normal(0.0, spread, 3) * (1.0, 1.0, 0.6)
+    offset = np.clip(rng.normal(0.0, spread, 3), -2 * spread, 2 * spread) * (1.0, 1.0, 0.6)
     offset[2] = max(offset[2], -0.004)
     rows[:, :3] += offset * np.minimum(1.0, np.arange(1, len(rows) + 1) / 3.0)[:, None]
     rows[:, 3] += rng.normal(0.0, noise.turn_rad) * free
@@ -186,6 +185,14 @@ def _err(
         else:
             rows[:, 4] = rows[0, 4]
     return rows
+
+
+def _clearance(state: State, task: Task) -> float:
+    """Height of the tool, or of what it holds, above what it goes for [m]."""
+    if task.skill == "pick":
+        return float(state.ee[2]) - state.things[str(task.object)].top
+    lowest = state.things[state.held].position[2] if state.held is not None else state.ee[2]
+    return float(lowest - task.target_w[2])
 
 
 def lost(before: State, state: State, task: Task) -> bool:

@@ -302,7 +302,7 @@ def train_vision(
         average.update_parameters(tower)
         step += 1
         for name, value in losses.items():
-            running[name] = 0.98 * running.get(name, float(value)) + 0.02 * float(value)
+            running[name] = 0.98 * running.get(name, float(value.detach())) + 0.02 * float(value.detach())
         now = time.monotonic()
         if now - last_report > 30.0:
             last_report = now

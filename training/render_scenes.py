@@ -69,59 +69,35 @@ class RenderedScene:
     T_world_camera: NDArray[np.float64]
 
 
-class SceneRenderer:
-    """Renders many scenes one after the other in one OpenGL context (making a context costs 90 ms)."""
+def render_scene(spec: SceneSpec, rng: np.random.Generator, wiped: float = 0.0) -> RenderedScene:
+    """Place a scene's things, without physics, and take the front camera's picture.
 
-    def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
-        self.width, self.height = width, height
-        self._renderer: _Reusable | None = None
-
-    def render(self, spec: SceneSpec, rng: np.random.Generator, wiped: float = 0.0) -> RenderedScene:
-        """Place the scene's things and take the front camera's picture.
-
-        Args:
-            spec: the scene.
-            rng: draws the arm's small errors of posture, and poses within the bin.
-            wiped: about how much of the spill has been wiped away, 0..1.
-        """
-        model = build_model(spec, self.width, self.height)
-        data = mujoco.MjData(model.mj)
-        posture = np.array(panda.HOME_Q) + rng.normal(0.0, 0.004, panda.N_JOINTS)
-        set_initial_state(model, data, posture)
-        if not spec.carried_by("gripper") and rng.random() < 0.3:
-            data.qpos[model.finger_qpos] = rng.uniform(0.0, panda.GRIPPER_MAX_WIDTH_M / 2)
-        _tumble_bin(model, data, rng)
-        spec = _wipe(model, rng, wiped)
-        mujoco.mj_kinematics(model.mj, data)
-        mujoco.mj_comPos(model.mj, data)
-        mujoco.mj_camlight(model.mj, data)
-        camera = model.mj.camera("front").id
-        if self._renderer is None:
-            self._renderer = _Reusable(model.mj, self.width, self.height)
-        else:
-            self._renderer.retarget(model.mj)
-        rgb, _ = self._renderer.render(data, camera, depth=False)
-        geoms = self._renderer.geom_ids(data, camera)
-        K, T = _calibration(model.mj, data, camera, self.width, self.height)
-        segments, things = _label(model, spec, geoms, K, T)
-        return RenderedScene(rgb, segments, things, spec, K, T)
-
-    def close(self) -> None:
-        """Free the OpenGL context."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-
-class _Reusable(OffscreenRenderer):
-    def retarget(self, model: mujoco.MjModel) -> None:
-        self._gl.make_current()
-        self._context.free()
-        self._model = model
-        self._scene = mujoco.MjvScene(model, maxgeom=2000)
-        self._scene.flags[:] = 0
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+    Args:
+        spec: the scene.
+        rng: draws the arm's small errors of posture, and poses within the bin.
+        wiped: about how much of the spill has been wiped away, 0..1.
+    """
+    model = build_model(spec, WIDTH, HEIGHT)
+    data = mujoco.MjData(model.mj)
+    posture = np.array(panda.HOME_Q) + rng.normal(0.0, 0.004, panda.N_JOINTS)
+    set_initial_state(model, data, posture)
+    if not spec.carried_by("gripper") and rng.random() < 0.3:
+        data.qpos[model.finger_qpos] = rng.uniform(0.0, panda.GRIPPER_MAX_WIDTH_M / 2)
+    _tumble_bin(model, data, rng)
+    spec = _wipe(model, rng, wiped)
+    mujoco.mj_kinematics(model.mj, data)
+    mujoco.mj_comPos(model.mj, data)
+    mujoco.mj_camlight(model.mj, data)
+    camera = model.mj.camera("front").id
+    renderer = OffscreenRenderer(model.mj, WIDTH, HEIGHT)
+    try:
+        rgb, _ = renderer.render(data, camera, depth=False)
+        geoms = renderer.geom_ids(data, camera)
+    finally:
+        renderer.close()
+    K, T = _calibration(model.mj, data, camera, WIDTH, HEIGHT)
+    segments, things = _label(model, spec, geoms, K, T)
+    return RenderedScene(rgb, segments, things, spec, K, T)
 
 
 def sample_training_scene(seed: int) -> tuple[SceneSpec, float]:
@@ -360,22 +336,18 @@ def load_shard(path: Path) -> list[RenderedScene]:
 def render_shards(folder: Path, n_scenes: int, first_seed: int = 0, shard_size: int = 500) -> Iterator[Path]:
     """Render scenes of consecutive seeds into `folder`; shards that exist are kept. Yields each shard's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    renderer = SceneRenderer()
-    try:
-        for start in range(first_seed, first_seed + n_scenes, shard_size):
-            path = folder / f"shard_{start:07d}.npz"
-            if not path.exists():
-                began = time.perf_counter()
-                scenes = []
-                for seed in range(start, min(start + shard_size, first_seed + n_scenes)):
-                    spec, wiped = sample_training_scene(seed)
-                    scenes.append(renderer.render(spec, np.random.default_rng([0xA12, seed]), wiped))
-                save_shard(path, scenes)
-                took = 1e3 * (time.perf_counter() - began) / len(scenes)
-                print(f"{path.name}: {len(scenes)} scenes, {took:.0f} ms each", flush=True)
-            yield path
-    finally:
-        renderer.close()
+    for start in range(first_seed, first_seed + n_scenes, shard_size):
+        path = folder / f"shard_{start:07d}.npz"
+        if not path.exists():
+            began = time.perf_counter()
+            scenes = []
+            for seed in range(start, min(start + shard_size, first_seed + n_scenes)):
+                spec, wiped = sample_training_scene(seed)
+                scenes.append(render_scene(spec, np.random.default_rng([0xA12, seed]), wiped))
+            save_shard(path, scenes)
+            took = 1e3 * (time.perf_counter() - began) / len(scenes)
+            print(f"{path.name}: {len(scenes)} scenes, {took:.0f} ms each", flush=True)
+        yield path
 
 
 if __name__ == "__main__":

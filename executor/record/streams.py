@@ -138,8 +138,9 @@ class StreamWriter:
         self.ticks += 1
 
     def sync(self) -> None:
-        """Push the file to the disk."""
-        os.fsync(self._fd)
+        """Push the file to the disk; nothing is left to do once it is closed."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
 
     def close(self) -> None:
         """Close the file as it is: readable in order, without an index."""

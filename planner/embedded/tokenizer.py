@@ -58,8 +58,8 @@ def prompt_text(instruction: str, history: Sequence[str] = ()) -> str:
         instruction: free text.
         history: lines of `history_line`, oldest first; the last 16 are shown as h0, h1, ...
     """
-    lines = "".join(f" h{i} {line}" for i, line in enumerate(history[-MAX_HISTORY:]))
-    return f"{TASK} {normalise(instruction)} {HISTORY}{lines}{PLAN}"
+    lines = "".join(f"h{i} {line}" for i, line in enumerate(history[-MAX_HISTORY:]))
+    return f"{TASK} {normalise(instruction)}{HISTORY}{lines}{PLAN}"
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
@@ -73,7 +73,8 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int = 1024) -> PreTrained
     from transformers import PreTrainedTokenizerFast
 
     specials = [PAD, EOS, TASK, HISTORY, PLAN]
-    added = [AddedToken(t, single_word=True, normalized=False) for t in (*SLOT_TOKENS, *HISTORY_TOKENS)]
+    added = [AddedToken(t, single_word=True, normalized=False) for t in SLOT_TOKENS]
+    added += [AddedToken(t, normalized=False) for t in HISTORY_TOKENS]
     added += [AddedToken(p, normalized=False) for p in _PIECES]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -102,7 +102,9 @@ def place(state: State, task: Task) -> tuple[list[Waypoint], float, bool]:
     spot = landing(state, task, thing)
     retreat = float(task.target_w[2]) + RETREAT_M
     if state.held != thing.id:
-        up = np.array([ee[0], ee[1], retreat])
+        # Rising over the middle of what was put down; beside it, sideways motion would drag it along.
+        middle = thing.position[:2] if ee[2] > thing.top + 0.02 else ee[:2]
+        up = np.array([*middle, retreat])
         done = ee[2] > retreat - 0.012 and state.width > 0.07
         share = float(np.clip((ee[2] - spot[2]) / RETREAT_M, 0.0, 1.0))
         clear = grasp_width(thing) + 0.014

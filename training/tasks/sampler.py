@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hiervla.training.tasks.domain import (
     COLOURS,
     DISHES,
+    HOME,
+    PICKABLE,
     SymbolicObject,
     SymbolicScene,
     free_spot,
@@ -107,3 +111,14 @@ def _support(rng: np.random.Generator, scene: SymbolicScene, thing: SymbolicObje
     return options[int(rng.integers(len(options)))] if options else "table"
 
 
+def hold_something(rng: np.random.Generator, scene: SymbolicScene) -> SymbolicScene:
+    """The scene with one of its loose things in the gripper, if there is one that can be."""
+    free = [
+        o for o in scene.objects.values()
+        if o.category in PICKABLE and scene.visible(o.id) and not scene.on(o.id)
+    ]  # fmt: skip
+    if not free or scene.held:
+        return scene
+    thing = free[int(rng.integers(len(free)))]
+    held = replace(thing, support="gripper", position=HOME)
+    return replace(scene, objects={**scene.objects, thing.id: held})

@@ -15,7 +15,7 @@ from hiervla.training.tasks.phrases import Split, join, wrap
 from hiervla.training.tasks.references import View
 from hiervla.training.tasks.refusals import Declined, decline
 from hiervla.training.tasks.requests import CHAINABLE, SINGLE, Context, Request
-from hiervla.training.tasks.sampler import sample_symbolic_scene
+from hiervla.training.tasks.sampler import hold_something, sample_symbolic_scene
 
 FAMILIES: Final = ("clear_table", "wipe", "shelf", "drawer", "stack", "swap", "rubbish", "multi")
 """Families of tasks that benchmarks count."""
@@ -25,6 +25,7 @@ _WEIGHTS: Final = {
     "multi": 0.18, "other": 0.07,
 }  # fmt: skip
 _REFUSED: Final = 0.11
+_HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
 MAX_PLAN: Final = 12
 
 
@@ -78,6 +79,8 @@ def sample_task(
     while True:
         for _ in range(3 if family != "swap" else 1):
             scene = _scene_for(rng, family)
+            if family in _HELD_AT_START and rng.random() < 0.07:
+                scene = hold_something(rng, scene)
             task = task_in(rng, scene, family, split, camera, min_steps, max_steps)
             if task is not None:
                 return task

@@ -27,7 +27,3 @@ def main(args: Sequence[str] | None = None) -> int:
 
     return run_app(words, debug=debug)
 
-
-def script() -> None:
-    """Entry point of the ``hiervla`` script."""
-    raise SystemExit(main())

@@ -1,5 +1,7 @@
 """``python -m hiervla.cli`` is the same as ``hiervla``."""
 
-from hiervla.cli import script
+import sys
 
-script()
+from hiervla.cli import main
+
+sys.exit(main())

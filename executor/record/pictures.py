@@ -1,0 +1,61 @@
+"""The pictures of a step: every frame that its artifacts were computed from, with those artifacts drawn on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hiervla.executor.record.draw import Pixels, draw, draws
+from hiervla.executor.record.errors import BlobError
+from hiervla.executor.record.reader import RunRecord
+from hiervla.executor.record.view import Attempt
+from hiervla.representations import Artifact, CameraFrame
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame and what was meant in it.
+
+    Attributes:
+        frame: the exact recorded frame.
+        artifacts: those that :meth:`drawn` shows.
+    """
+
+    frame: CameraFrame
+    artifacts: tuple[Artifact, ...]
+
+    def drawn(self, scale: int = 3) -> Pixels:
+        """The frame, enlarged, with its artifacts over it: (H * scale, W * scale, 3) uint8."""
+        return draw(self.frame, self.artifacts, scale)
+
+
+def artifacts_of(attempt: Attempt) -> tuple[Artifact, ...]:
+    """What an attempt acted on: its grounded artifacts, or the plan's where it did not get to ground them."""
+    grounded = tuple(artifact for event in attempt.grounded for artifact in event.artifacts)
+    return grounded or attempt.started.step.artifacts
+
+
+def step_pictures(record: RunRecord, attempt: Attempt) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+    """The pictures of an attempt, and what is missing for more, in sentences.
+
+    3D artifacts without an image of their own are drawn into the first frame that shows them.
+    """
+    artifacts = artifacts_of(attempt)
+    frames: dict[str, CameraFrame] = {}
+    missing: list[str] = []
+    hashes = dict.fromkeys(a.image.sha256 for a in artifacts if hasattr(a, "image"))
+    if not hashes and attempt.observations:
+        hashes = dict.fromkeys(f.image.sha256 for f in attempt.observations[0].frames)
+    for sha256 in hashes:
+        if sha256 not in record.frames:
+            missing.append(f"image {sha256[:12]}… is named by an artifact but was never recorded")
+            continue
+        try:
+            frames[sha256] = record.frame(record.frames[sha256])
+        except BlobError as error:
+            missing.append(f"{error.blob} {error.problem}")
+    pictures = []
+    for frame in frames.values():
+        mine = tuple(a for a in artifacts if draws(a, frame))
+        if mine:
+            pictures.append(Picture(frame, mine))
+    return tuple(pictures), tuple(missing)

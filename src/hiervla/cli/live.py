@@ -1,0 +1,214 @@
+"""What ``hiervla run`` and ``hiervla demo`` do and show while the robot works."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hiervla.cli.terminal import GOOD, console, counts, outcome_text, run_tree
+from hiervla.executor.record.view import RunView, sentence, words
+from hiervla.representations import Event
+from hiervla.representations import events as ev
+
+if TYPE_CHECKING:
+    from hiervla.executor.agent import Agent, RunResult
+
+_QUIET_EVENTS = (ev.ChunkProposed, ev.Grounded, ev.TransitPlanned, ev.ObservationTaken, ev.SnapshotTaken)
+INTERRUPTED = 130
+
+
+class Progress:
+    """Follows a run and draws it: a tree that stays in place on a terminal, lines elsewhere, nothing when quiet."""
+
+    def __init__(self, instruction: str, out: Console, *, quiet: bool) -> None:
+        self.view = RunView()
+        self._instruction = instruction
+        self._out = out
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+
+    def on_event(self, event: Event) -> None:
+        """Take in an event; called by the agent."""
+        with self._lock:
+            self.view.add(event)
+        if not self._quiet and not self._out.is_terminal:
+            self._line(event)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw while the block runs."""
+        if self._quiet or not self._out.is_terminal:
+            yield
+            return
+        with Live(get_renderable=self._draw, console=self._out, refresh_per_second=5, vertical_overflow="visible"):
+            yield
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            view = self.view
+            head = Text(self._instruction, style="bold")
+            clock = f"  {time.monotonic() - self._began:.0f} s, robot {view.time_s:.0f} s"
+            head.append(clock, style="dim")
+            if view.finished is not None:
+                return Group(head, run_tree(view), outcome_text(view))
+            waiting = Text(f"  {self._doing()}", style="cyan")
+            return Group(head, run_tree(view), waiting)
+
+    def _doing(self) -> str:
+        view = self.view
+        if view.started is None:
+            return "loading"
+        attempt = view.current
+        if attempt is None:
+            return "looking and planning"
+        if attempt.chunks:
+            return f"acting: {attempt.started.step}"
+        return f"approaching: {attempt.started.step}" if attempt.transits else f"checking: {attempt.started.step}"
+
+    def _line(self, event: Event) -> None:
+        during = isinstance(event, ev.VerdictGiven) and event.phase == "during"
+        text = sentence(event)
+        if text and not during and not isinstance(event, _QUIET_EVENTS):
+            self._out.print(Text(f"{event.time_s:8.2f} s  {text}"), soft_wrap=True)
+
+
+def run_once(
+    instruction: str, *, world: str, planner: str, policy: str, seed: int, record: Path, as_json: bool, quiet: bool
+) -> int:
+    """``hiervla run``; returns the exit status.
+
+    Raises:
+        HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
+    """
+    out = console(stderr=True)
+    agent = _load(world, planner, policy, out, quiet=quiet)
+    progress = Progress(instruction, out, quiet=quiet)
+    with progress.shown():
+        result = agent.run(instruction, seed=seed, record=record, on_event=progress.on_event)
+    if as_json:
+        print(json.dumps(_result_json(result, progress.view)))
+    else:
+        if quiet or not out.is_terminal:
+            print(f"{words(result.outcome)}: {result.message}")
+        print(counts(progress.view))
+        if result.record is not None:
+            print(f"record: {result.record}")
+            print(f"look at it: hiervla inspect {shlex.quote(str(result.record))}")
+    return _status(result)
+
+
+@dataclass(frozen=True)
+class _Done:
+    instruction: str
+    seed: int
+    result: RunResult
+    view: RunView
+    seconds: float
+
+
+def run_demo(
+    tasks: Sequence[str], *, world: str, planner: str, policy: str, seed: int, record: Path, quiet: bool
+) -> int:
+    """``hiervla demo``; returns 0 when all tasks succeeded, 1 otherwise, 130 when interrupted.
+
+    Raises:
+        HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
+    """
+    out = console(stderr=True)
+    agent = _load(world, planner, policy, out, quiet=quiet)
+    done: list[_Done] = []
+    for number, instruction in enumerate(tasks):
+        if not quiet:
+            out.rule(Text(f"task {number + 1} of {len(tasks)}"), style="dim")
+        progress = Progress(instruction, out, quiet=quiet)
+        began = time.monotonic()
+        with progress.shown():
+            result = agent.run(instruction, seed=seed + number, record=record, on_event=progress.on_event)
+        done.append(_Done(instruction, seed + number, result, progress.view, time.monotonic() - began))
+        if result.outcome == "cancelled":
+            break
+    _print_demo(done)
+    if done[-1].result.outcome == "cancelled":
+        return INTERRUPTED
+    return 0 if all(d.result.outcome in GOOD for d in done) else 1
+
+
+def _print_demo(done: Sequence[_Done]) -> None:
+    out = console()
+    print()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("task", "outcome", "steps", "retries", "replans", "robot", "wall"):
+        table.add_column(name, justify="left" if name in {"task", "outcome"} else "right", overflow="fold")
+    for d in done:
+        good = d.result.outcome in GOOD
+        table.add_row(
+            d.instruction,
+            Text(f"{'✓' if good else '✗'} {words(d.result.outcome)}", style="green" if good else "red"),
+            str(len(d.view.steps)),
+            str(d.view.retries),
+            str(d.view.replans),
+            f"{d.view.time_s:.0f} s",
+            f"{d.seconds:.0f} s",
+        )
+    out.print(table)
+    for d in done:
+        if d.result.outcome not in GOOD:
+            print(f"{d.instruction}: {d.result.message}")
+    print("\nrecords:")
+    for d in done:
+        print(f"  {d.result.record}")
+    last = shlex.quote(str(done[-1].result.record))
+    print("\nnext:")
+    commands: tuple[tuple[str, Callable[[], str] | str], ...] = (
+        (f"hiervla inspect {last}", "plans, steps, verdicts"),
+        (f"hiervla inspect {last} --step 1", "what the planner meant, drawn on what it saw"),
+        (f"hiervla replay {last}", "the same commands in the same physics"),
+        (f"hiervla report {last}", "one HTML file"),
+        ('hiervla run "put the sponge in the drawer" --seed 7', "another task"),
+    )
+    for command, what in commands:
+        print(f"  {command}\n      {what}")
+
+
+def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool) -> Agent:
+    # Nothing to look at yet, but loading takes seconds and silence looks like a hang.
+    status = out.status("loading the planner and the policies") if not quiet and out.is_terminal else None
+    with status or contextlib.nullcontext():
+        from hiervla.executor.agent import Agent
+
+        return Agent.from_preset(world, planner=planner, policy=policy)
+
+
+def _status(result: RunResult) -> int:
+    if result.outcome == "cancelled":
+        return INTERRUPTED
+    return 0 if result.outcome in GOOD else 1
+
+
+def _result_json(result: RunResult, view: RunView) -> dict[str, object]:
+    sys.stdout.flush()
+    return {
+        "instruction": result.instruction,
+        "outcome": result.outcome,
+        "message": result.message,
+        "record": None if result.record is None else str(result.record),
+        "plan": None if result.plan is None else [str(step) for step in result.plan.steps],
+        "steps": [{"step": str(s.step), "skill": s.step.skill, "outcome": s.outcome} for s in result.steps],
+        "retries": view.retries,
+        "replans": view.replans,
+        "duration_s": result.duration_s,
+    }

@@ -1,0 +1,66 @@
+"""``run`` and ``demo``: from a sentence to motion, with live progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+World = Annotated[str, typer.Option(help="World preset.")]
+Planner = Annotated[str, typer.Option(help="Planner by name, or the folder of a checkpoint.")]
+Policy = Annotated[str, typer.Option(help="Policy by name, or the folder of a checkpoint.")]
+Record = Annotated[Path, typer.Option(metavar="DIR", help="Folder in which the run's record is made.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+DEMO = (
+    "clear the dining table",
+    "put the red mug on the top shelf",
+    "pick up the sponge, wipe the table and throw the sponge away",
+)
+"""The tasks of ``hiervla demo``."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("run")(run)
+    app.command("demo")(demo)
+
+
+def run(
+    instruction: Annotated[str, typer.Argument(help="What to do, in your words.", show_default=False)],
+    world: World = "tabletop",
+    planner: Planner = "embedded",
+    policy: Policy = "flow",
+    seed: Annotated[int, typer.Option(help="Seed of the scene and of all sampling.")] = 0,
+    record: Record = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Carry out an instruction in a world, and record everything."""
+    from hiervla.cli.live import run_once
+
+    return run_once(
+        instruction,
+        world=world,
+        planner=planner,
+        policy=policy,
+        seed=seed,
+        record=record,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def demo(
+    world: World = "tabletop",
+    planner: Planner = "embedded",
+    policy: Policy = "flow",
+    seed: Annotated[int, typer.Option(help="Seed of the first task's scene.")] = 0,
+    record: Record = Path("runs"),
+    quiet: Quiet = False,
+) -> int:
+    """Run three household tasks from free text, and say what came of them."""
+    from hiervla.cli.live import run_demo
+
+    return run_demo(DEMO, world=world, planner=planner, policy=policy, seed=seed, record=record, quiet=quiet)
