@@ -42,6 +42,8 @@ __all__ = [
 _log = logging.getLogger(__name__)
 _MAGIC = b"hiervla-envelope-1\n"
 _MAX_STOP_TICKS = 200
+# An excess that comes back within half a second is the same one, and is not reported again.
+_QUIET_TICKS = 25
 
 
 class SafeWorld:
@@ -55,7 +57,7 @@ class SafeWorld:
     """
 
     __slots__ = (
-        "__count", "__judge", "__latch", "__noted", "__on_event", "__time", "__was_noted", "__width", "__world",
+        "__count", "__judge", "__latch", "__noted", "__on_event", "__time", "__width", "__world",
         "__yield_to", "last_command",
     )  # fmt: skip
 
@@ -77,8 +79,7 @@ class SafeWorld:
         self.__world = world
         self.__judge = Judge(limits or EnvelopeLimits())
         self.__on_event = on_event
-        self.__noted: set[Check] = set()
-        self.__was_noted: set[Check] = set()
+        self.__noted: dict[Check, int] = {}
         self.__latch: EnvelopeEvent | None = None
         self.__yield_to: Array | None = None
         self.__sync()
@@ -178,7 +179,6 @@ class SafeWorld:
         if self.__latch is not None:
             self.__hold()
             return
-        self.__was_noted, self.__noted = self.__noted, set()
         try:
             self.__check_form(command)
             self.__check_tracking()
@@ -271,14 +271,15 @@ class SafeWorld:
         self.__time = -np.inf
         self.__count = 0
         self.__yield_to = None
-        self.__noted = set()
+        self.__noted = {}
         self.last_command = None
 
     def __note(self, check: Check, message: str, joint: int | None) -> None:
         """Report a limited command, once for as long as it goes on."""
-        if check not in self.__was_noted and check not in self.__noted:
+        last = self.__noted.get(check)
+        if last is None or self.__count - last > _QUIET_TICKS:
             self.__emit(check, "limited", message, joint)
-        self.__noted.add(check)
+        self.__noted[check] = self.__count
 
     def __emit(
         self,

@@ -37,7 +37,7 @@ def panda_limits() -> JointLimits:
 @cache
 def motion_limits() -> JointLimits:
     """What planned motion uses of :func:`panda_limits`: brisk, with room for the envelope and for the servos."""
-    return panda_limits().scaled(velocity=0.6, acceleration=0.4, jerk=0.05, position_margin=0.02)
+    return panda_limits().scaled(velocity=0.6, acceleration=0.5, jerk=0.05, position_margin=0.02)
 
 
 def arm_model() -> mujoco.MjModel:

@@ -113,5 +113,5 @@ class Workspace:
         return float(max(0.0, (self.low - p).max(), (p - self.high).max()))
 
 
-TABLETOP_WORKSPACE = Workspace(low=np.array([0.12, -0.80, 0.0]), high=np.array([0.82, 0.75, 0.75]))
-"""Where the tool may be commanded over the embedded world's table [m]."""
+TABLETOP_WORKSPACE = Workspace(low=np.array([0.12, -0.80, 0.008]), high=np.array([0.82, 0.75, 0.75]))
+"""Where the tool may be commanded over the embedded world's table; the pads reach 10.5 mm below the tool point [m]."""

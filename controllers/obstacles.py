@@ -7,7 +7,7 @@ under a seen surface was not seen. Neighbouring columns of about equal height ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -17,6 +17,8 @@ from hiervla.controllers.collision import MAX_BOXES, Box, HeldObject, Obstacles
 from hiervla.controllers.kinematics import arm_model
 from hiervla.controllers.limits import Array
 from hiervla.representations.observations import CameraFrame, Proprioception
+
+_TOLERANCE_M = 0.015
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def deproject(frame: CameraFrame, stride: int = 1) -> Array:
     x = (columns * stride + 0.5 - K[0, 2]) / K[0, 0] * z
     y = (rows * stride + 0.5 - K[1, 2]) / K[1, 1] * z
     pose = frame.T_world_camera
-    return np.column_stack([x, y, z]) @ pose[:3, :3].T + pose[:3, 3]
+    return np.asarray(np.column_stack([x, y, z]) @ pose[:3, :3].T + pose[:3, 3])
 
 
 def obstacles_from_depth(
@@ -153,13 +155,24 @@ def obstacles_from_depth(
     cells = ((points[:, :2] - (grid.x[0], grid.y[0])) / grid.cell_m).astype(int)
     cells = np.minimum(cells, np.array(grid.shape) - 1)
     np.maximum.at(heights, (cells[:, 0], cells[:, 1]), points[:, 2] - table_z)
-    tolerance = 0.015
-    boxes = _merge(heights, grid, tolerance, table_z)
-    # A scene too rugged for the collision model is told in coarser steps, never cut short.
-    while len(boxes) > MAX_BOXES - len(furniture) and tolerance < grid.max_height_m:
-        tolerance *= 2.0
-        boxes = _merge(heights, grid, tolerance, table_z)
+    boxes = _merge(heights, grid, _TOLERANCE_M, table_z)
+    # A scene too rugged for the collision model is told with coarser columns, never cut short.
+    while len(boxes) > MAX_BOXES - len(furniture) and min(heights.shape) > 1:
+        heights, grid = _coarser(heights, grid)
+        boxes = _merge(heights, grid, 2.0 * _TOLERANCE_M, table_z)
     return Obstacles(boxes=tuple(boxes), furniture=tuple(furniture), table_z=table_z)
+
+
+def _coarser(heights: Array, grid: ColumnGrid) -> tuple[Array, ColumnGrid]:
+    """Cells of twice the side, as high as the highest of the four that they replace."""
+    rows, columns = (n + n % 2 for n in heights.shape)
+    padded = np.zeros((rows, columns))
+    padded[: heights.shape[0], : heights.shape[1]] = heights
+    pooled = padded.reshape(rows // 2, 2, columns // 2, 2).max(axis=(1, 3))
+    cell = 2.0 * grid.cell_m
+    x = (grid.x[0], grid.x[0] + rows // 2 * cell)
+    y = (grid.y[0], grid.y[0] + columns // 2 * cell)
+    return pooled, replace(grid, x=x, y=y, cell_m=cell)
 
 
 def _inside(points: Array, box: Box) -> Array:

@@ -117,7 +117,8 @@ def state_to_state(
 ) -> Trajectory:
     """Time-optimal jerk-limited motion between two joint states, synchronised over the joints.
 
-    From rest to rest the joints move in proportion, so the path is a straight line in joint space.
+    From rest to rest the joints move nearly in proportion. Ruckig leaves the straight line (by tens of milliradians)
+    where another joint's limit would cost time, so who needs the line exactly takes :func:`time_path`.
 
     Args:
         q: (J,) start position [rad].
@@ -231,10 +232,18 @@ class OnlineTracker:
         self.dq = np.clip(_state("dq", dq, dofs), -self.limits.velocity, self.limits.velocity)
         self.ddq = np.clip(_state("ddq", ddq, dofs), -self.limits.acceleration, self.limits.acceleration)
 
-    def step(self, target_q: ArrayLike, target_dq: ArrayLike | None = None) -> Array:
+    def step(
+        self, target_q: ArrayLike, target_dq: ArrayLike | None = None, ahead: tuple[Array, Array] | None = None
+    ) -> Array:
         """Advance one tick towards a target and return the new reference position, (J,) [rad].
 
         Targets outside the limits are approached as far as the limits allow.
+
+        Args:
+            target_q: (J,) where to be [rad].
+            target_dq: (J,) how fast the target moves [rad/s]; None is at rest.
+            ahead: lowest and highest position, (J,) each, that the target is known to take in the near future; the
+                reference then never moves so fast that it could not stop there.
 
         Raises:
             WaypointsRefused: several targets were given at once.
@@ -247,10 +256,13 @@ class OnlineTracker:
         # aiming for the velocity that closes the gap is stable. The root lets it brake in time for large gaps.
         gap = goal - self.q
         closing = np.sign(gap) * np.minimum(self.gain * np.abs(gap), np.sqrt(limits.acceleration * np.abs(gap)))
-        ahead = self.q + self.dq * (1.5 / self.gain)
-        up = np.sqrt(limits.acceleration * np.maximum(limits.upper - ahead, 0.0))
-        down = np.sqrt(limits.acceleration * np.maximum(ahead - limits.lower, 0.0))
-        speed = np.clip(feed + closing, np.maximum(-down, -limits.velocity), np.minimum(up, limits.velocity))
+        soon = self.q + self.dq * (1.5 / self.gain)
+        up = np.sqrt(limits.acceleration * np.maximum(limits.upper - soon, 0.0))
+        down = np.sqrt(limits.acceleration * np.maximum(soon - limits.lower, 0.0))
+        if ahead is not None:
+            up = np.minimum(up, np.sqrt(2.0 * limits.acceleration * np.maximum(ahead[1] - self.q, 0.0)))
+            down = np.minimum(down, np.sqrt(2.0 * limits.acceleration * np.maximum(self.q - ahead[0], 0.0)))
+        speed = np.clip(feed + closing, -np.minimum(down, limits.velocity), np.minimum(up, limits.velocity))
         return self._update(speed)
 
     def brake(self) -> Array:

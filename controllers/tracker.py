@@ -7,6 +7,7 @@ the target never jumps; differential IK turns it into joints; ruckig keeps veloc
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,6 +30,7 @@ from hiervla.controllers.timing import TICK_S, OnlineTracker
 from hiervla.representations.actions import ActionChunk, JointCommand
 
 _YAW, _GRIP = 3, 4
+_STUCK_TICKS = 15
 
 
 class TrackPhase(StrEnum):
@@ -87,7 +89,7 @@ class ChunkTracker:
         limits: JointLimits | None = None,
         workspace: Workspace = TABLETOP_WORKSPACE,
         blend_s: float = 0.2,
-        lead_s: float = 0.0,
+        smooth_ticks: int = 15,
     ) -> None:
         """Set up; constructing moves nothing.
 
@@ -95,16 +97,21 @@ class ChunkTracker:
             limits: what the joints may do; the default is :func:`motion_limits`.
             workspace: chunk positions outside are clamped to it, and reported.
             blend_s: how long a new chunk is faded in [s].
-            lead_s: how far ahead of the clock the target is read, to make up for the arm's lag [s].
+            smooth_ticks: width of the smoothing of the joint reference, an odd number of ticks. The servo runs half
+                of it ahead of the clock, so smoothing costs no lag.
         """
         self.limits = limits or motion_limits()
         self.workspace = workspace
         self.blend_s = blend_s
-        self.lead_s = lead_s
         self.gripper = Gripper()
         self._kinematics = Kinematics(self.limits)
         self._servo = DifferentialIK(self.limits)
         self._online = OnlineTracker(self.limits)
+        # Averaging over past *and* coming servo positions cannot overshoot them, which a causal filter does: it went
+        # 10 cm through the edge of the workspace when a fast chunk ended there.
+        self._half = smooth_ticks // 2
+        ramp = np.arange(1, self._half + 2, dtype=np.float64)
+        self._weights = np.concatenate([ramp, ramp[-2::-1]]) / (self._half + 1) ** 2
         self.reset(panda.HOME_Q)
 
     def reset(
@@ -112,13 +119,19 @@ class ChunkTracker:
     ) -> None:
         """Forget all chunks and hold from this reference on (normally the last command's q, dq and width)."""
         self._online.reset(q, dq)
-        self._servo_q = np.array(self._online.q)
         self.gripper.reset(gripper_width_m)
+        self._forget(0.0)
+
+    def _forget(self, now_s: float) -> None:
+        """Drop all chunks; the timeline is where the tool is, and the joints stay as they are."""
+        self._reference = np.array(self._online.q)
+        self._window = np.tile(self._reference, (len(self._weights), 1))
         pose = self._kinematics.forward(self._online.q)
         opening = self.gripper.width_m / self.gripper.max_width_m
         self._timeline = np.array([[*pose[:3, 3], tool_yaw(pose), opening]])
-        self._start_s = 0.0
-        self._unreached_ticks = 0
+        self._start_s = now_s
+        self._started = False
+        self._lags: deque[float] = deque(maxlen=_STUCK_TICKS)
         self.status = TrackStatus(TrackPhase.HOLDING, 0.0, 0.0, 0.0, False)
 
     @property
@@ -151,22 +164,28 @@ class ChunkTracker:
             rows = np.vstack([now, rows])
         times = np.arange(now_s, due[-1] + TICK_S, TICK_S)
         fresh = rows[:1] if len(rows) == 1 else PchipInterpolator(due, rows)(np.clip(times, due[0], due[-1]))
-        fade = np.clip((times - now_s) / max(self.blend_s, 1e-9), 0.0, 1.0)
+        # The servo has seen the old target a little way into the future; the new one fades in from there.
+        begin = now_s + self._half * TICK_S if self._started else now_s
+        fade = np.clip((times - begin) / max(self.blend_s, 1e-9), 0.0, 1.0)
         weight = (fade * fade * (3.0 - 2.0 * fade))[:, None]
-        old = np.array([self._target(t) for t in times[: int(np.ceil(self.blend_s / TICK_S)) + 1]])
-        old = np.vstack([old, np.repeat(old[-1:], len(times), axis=0)])[: len(times)]
+        old = np.array([self._target(t) for t in times])
         self._timeline = (1.0 - weight) * old + weight * fresh
         self._start_s = now_s
+        self._started = True
         return Acceptance(True, staleness, skipped, clamped)
 
     def step(self, now_s: float) -> JointCommand:
         """The command for the tick that starts at `now_s`; without a chunk, or past its end, the arm holds."""
-        target = self._target(now_s + TICK_S + self.lead_s)
-        pose = topdown_pose(target[:3], float(target[_YAW]))
-        next_q = self._servo.step(self._servo_q, pose)
-        velocity = (next_q - self._servo_q) / TICK_S
-        self._servo_q = next_q
-        self._online.step(next_q, velocity)
+        ahead = self._target(now_s + (1 + self._half) * TICK_S)
+        if self._started:
+            pose = topdown_pose(ahead[:3], float(ahead[_YAW]))
+            self._window = np.vstack([self._window[1:], self._servo.step(self._window[-1], pose)])
+        reference = self._weights @ self._window
+        coming = self._window[self._half :]
+        room = (np.minimum(coming.min(axis=0), reference), np.maximum(coming.max(axis=0), reference))
+        self._online.step(reference, (reference - self._reference) / TICK_S, room)
+        self._reference = reference
+        target = self._target(now_s + TICK_S)
         width = self.gripper.command(float(target[_GRIP]))
         self._report(now_s)
         return JointCommand(q=self._online.q, dq=self._online.dq, gripper_width_m=width, time_s=now_s)
@@ -174,11 +193,7 @@ class ChunkTracker:
     def brake(self, now_s: float) -> JointCommand:
         """One tick of a jerk-limited stop; chunks are forgotten and the gripper keeps its width."""
         self._online.brake()
-        self._servo_q = np.array(self._online.q)
-        pose = self._kinematics.forward(self._online.q)
-        opening = self.gripper.width_m / self.gripper.max_width_m
-        self._timeline = np.array([[*pose[:3, 3], tool_yaw(pose), opening]])
-        self._start_s = now_s
+        self._forget(now_s)
         return JointCommand(
             q=self._online.q, dq=self._online.dq, gripper_width_m=self.gripper.width_m, time_s=now_s
         )
@@ -196,15 +211,16 @@ class ChunkTracker:
         return np.asarray((1.0 - share) * self._timeline[k] + share * self._timeline[k + 1])
 
     def _report(self, now_s: float) -> None:
-        lag_m, lag_rad = self._servo.residual()
-        # The servo is limited in speed: only a gap that stays although the servo stands still is out of reach.
-        stuck = (lag_m > 0.01 or lag_rad > 0.05) and bool(np.abs(self._online.dq).max() < 0.05)
-        self._unreached_ticks = self._unreached_ticks + 1 if stuck else 0
+        lag_m, lag_rad = self._servo.residual() if self._started else (0.0, 0.0)
+        # The servo is limited in speed: only a gap that does not close any more is out of reach.
+        lag = lag_m + 0.2 * lag_rad
+        self._lags.append(lag)
+        stuck = len(self._lags) == _STUCK_TICKS and lag > 0.01 and lag > 0.98 * self._lags[0]
         remaining = max(0.0, self._start_s + (len(self._timeline) - 1) * TICK_S - now_s)
         self.status = TrackStatus(
             phase=TrackPhase.TRACKING if remaining > 0.0 else TrackPhase.HOLDING,
             remaining_s=remaining,
             lag_m=lag_m,
             lag_rad=lag_rad,
-            unreachable=self._unreached_ticks >= 10,
+            unreachable=stuck,
         )

@@ -312,9 +312,10 @@ class _Query:
     def _time(self, retreat: Array, polyline: Array) -> Trajectory | None:
         """Give the path its timing; None if even the sharp path touches something on closer inspection."""
         if len(retreat) == 1 and len(polyline) == 2:
-            if self._path_free(polyline, _FINE_RAD):
-                return state_to_state(polyline[0], polyline[1], self.limits)
-            return None
+            # Ruckig strays a little from the line, so it is the motion itself that is checked.
+            motion = state_to_state(polyline[0], polyline[1], self.limits)
+            if self._path_free(motion.q, _FINE_RAD):
+                return motion
         candidates = [np.concatenate([retreat[:1], polyline]), np.concatenate([retreat, polyline[1:]])]
         for corners in candidates if len(retreat) > 1 else [polyline]:
             for radius in _ROUNDINGS_RAD:

@@ -18,7 +18,8 @@ def show(event: Event) -> None:
         case VerdictGiven() if event.phase != "during":
             print(f"{event.time_s:6.2f} s  {event.phase}? {event.verdict.value} ({event.verdict.name})")
         case ChunkProposed():
-            print(f"{event.time_s:6.2f} s  chunk {event.index}, {event.staleness_s:.2f} s old, done {event.chunk.done_prob}")
+            late = f"{event.staleness_s:.2f} s old"
+            print(f"{event.time_s:6.2f} s  chunk {event.index}, {late}, done {event.chunk.done_prob}")
         case StepFinished():
             print(f"{event.time_s:6.2f} s  {event.step_id}: {event.outcome}")
         case _:

@@ -111,7 +111,9 @@ def artifacts(frame_: CameraFrame, label: str, u: float = 40.0, v: float = 12.0)
 class Script:
     """Plays a run into a recorder: plan, steps with ticks and chunks, a retry, a changed plan, the end."""
 
-    def __init__(self, recorder: Recorder, seed: int = 3, instruction: str = "put the red mug on the top shelf") -> None:
+    def __init__(
+        self, recorder: Recorder, seed: int = 3, instruction: str = "put the red mug on the top shelf"
+    ) -> None:
         self.recorder = recorder
         self.tick = 0
         self.parent: str | None = None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers.tracker import ChunkTracker
+from hiervla.executor.policies.features import ee_velocity
 from hiervla.representations import ActionChunk, ImageRef, Keypoint, Keypoints, Observation, Step
 from hiervla.training.experts.motion import MAX_WIDTH_M, Vector, Waypoint, follow, turn
 from hiervla.training.experts.state import State, Task, Thing
@@ -65,6 +66,7 @@ class Arena:
             )  # fmt: skip
         return State(
             ee=np.array(proprio.ee_position),
+            velocity=ee_velocity(proprio),
             yaw=proprio.ee_yaw,
             width=proprio.gripper_width_m,
             things=things,
@@ -106,7 +108,7 @@ class Arena:
         over = np.array([position[0], position[1], height])
         way = [Waypoint(up, now, opening, 0.5, through=True)] if height - start[2] > 0.03 else []
         way += [Waypoint(over, yaw, opening, 0.5, through=True), Waypoint(np.array(position), yaw, opening, 0.4)]
-        rows = follow(start, now, way, 60, RATE_HZ)
+        rows = follow(start, np.zeros(3), now, way, 60, RATE_HZ)
         moving = np.flatnonzero(np.abs(np.diff(rows, axis=0)).max(axis=1) > 1e-5)
         length = int(moving[-1]) + 2 if len(moving) else 1
         self.accept(rows[: length + 1])

@@ -27,7 +27,7 @@ def augment(demos: DemoSet, rows: np.ndarray[Any, Any], rng: np.random.Generator
         points: points to keep of each cloud.
 
     Returns:
-        points (B, points, 7) float32, valid (B, points) bool, proprio (B, 9) float32, skill (B,) int64,
+        points (B, points, 7) float32, valid (B, points) bool, proprio (B, 12) float32, skill (B,) int64,
         actions (B, H, 6) float32, verdict (B, 2) float32 (done, progress).
     """
     cloud = demos.points[rows].astype(np.float32)
@@ -63,8 +63,9 @@ def _turn(cloud: Any, proprio: Any, actions: Any, angle: Any) -> None:
         x, y = xy[..., 0].copy(), xy[..., 1].copy()
         xy[..., 0] = c[:, None] * x - s[:, None] * y
         xy[..., 1] = s[:, None] * x + c[:, None] * y
-    x, y = proprio[:, 0].copy(), proprio[:, 1].copy()
-    proprio[:, 0], proprio[:, 1] = c * x - s * y, s * x + c * y
+    for i in (0, 9):
+        x, y = proprio[:, i].copy(), proprio[:, i + 1].copy()
+        proprio[:, i], proprio[:, i + 1] = c * x - s * y, s * x + c * y
     c2, s2 = np.cos(2 * angle).astype(np.float32), np.sin(2 * angle).astype(np.float32)
     sine, cosine = proprio[:, 3].copy(), proprio[:, 4].copy()
     proprio[:, 3], proprio[:, 4] = sine * c2 + cosine * s2, cosine * c2 - sine * s2
@@ -98,4 +99,5 @@ def _noise(cloud: Any, valid: Any, proprio: Any, rng: np.random.Generator) -> No
     valid[:, 0] = True
     proprio[:, :3] += rng.normal(0.0, 0.0007, (b, 3)).astype(np.float32)
     proprio[:, 5] = np.clip(proprio[:, 5] + rng.normal(0.0, 0.0004, b), 0.0, 0.08)
+    proprio[:, 9:12] += rng.normal(0.0, 0.01, (b, 3)).astype(np.float32)
     proprio[:, 6] *= rng.uniform(0.8, 1.2, b)

@@ -58,13 +58,15 @@ class Noise:
     kick: float = 0.06
 
 
-def hover(task: Task, rng: np.random.Generator, yaw: float = 0.0, spread: float = 1.0) -> tuple[Vector, float]:
-    """A start pose around the one that the executor's transit ends in."""
+def hover(
+    task: Task, rng: np.random.Generator, yaw: float = 0.0, spread: float = 1.0, lowest: float = 0.0
+) -> tuple[Vector, float]:
+    """A start pose around the one that the executor's transit ends in, at least `lowest` high [m]."""
     height = HOVER_M.get(task.skill, 0.13)
     offset = np.array([rng.normal(0, 0.015), rng.normal(0, 0.015), rng.normal(0, 0.012)]) * spread
-    return task.target_w + (0, 0, height) + np.clip(offset, -0.035, 0.035), yaw + spread * float(
-        np.clip(rng.normal(0, 0.12), -0.3, 0.3)
-    )
+    position = task.target_w + (0, 0, height) + np.clip(offset, -0.035, 0.035)
+    position[2] = max(position[2], lowest)
+    return position, yaw + spread * float(np.clip(rng.normal(0, 0.12), -0.3, 0.3))
 
 
 def demonstrate(
@@ -82,11 +84,11 @@ def demonstrate(
     before = arena.state()
     noise = noise or Noise()
     spec = features or FeatureSpec()
-    lingering, k = 0, 0
+    lingering, k, due = 0, 0, 0
     while episode.seconds < timeout_s:
         state = arena.state()
         way, progress, done = expert(state, task)
-        rows = follow(state.ee, state.yaw, way, HORIZON, RATE_HZ)
+        rows = follow(state.ee, state.velocity, state.yaw, way, HORIZON, RATE_HZ)
         if record:
             inputs = observe_features(arena.observe(), task.target_w, spec)
             episode.samples.append(Sample(inputs, as_actions(rows, task.target_w), done, progress))
@@ -96,7 +98,8 @@ def demonstrate(
         lingering += done
         if lingering > 2:
             break
-        if k % 2 == 0:
+        if k >= due:
+            due = k + int(rng.integers(2, 5))
             arena.accept(_err(rows, state, task, noise, rng))
         arena.run(SAMPLE_S)
         episode.seconds += SAMPLE_S
@@ -152,7 +155,7 @@ def attempt(
                     episode.reason = "lost"
                     return episode
                 way, progress, done = expert(state, task)
-                label = as_actions(follow(state.ee, state.yaw, way, HORIZON, RATE_HZ), task.target_w)
+                label = as_actions(follow(state.ee, state.velocity, state.yaw, way, HORIZON, RATE_HZ), task.target_w)
                 seen = observation if piece == 0 else arena.observe()
                 inputs = observe_features(seen, task.target_w, features or FeatureSpec())
                 episode.samples.append(Sample(inputs, label, done, progress))

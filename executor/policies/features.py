@@ -8,20 +8,22 @@ whatever the gripper holds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hiervla.controllers.kinematics import Kinematics
 from hiervla.representations import CameraFrame, Observation, Proprioception
 
 Floats = NDArray[np.float32]
 
 POINT_DIM = 7
 """x, y, z relative to the keypoint [m]; r, g, b in -0.5..0.5; 0 for the front, 1 for the wrist camera."""
-PROPRIO_DIM = 9
+PROPRIO_DIM = 12
 """ee position relative to the keypoint [m] (3); sin, cos of twice the yaw (2); gripper width [m]; effort [N];
-keypoint's height above the table [m]; ee's height above the table [m]."""
+keypoint's height above the table [m]; ee's height above the table [m]; ee velocity [m/s] (3)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class PolicyInput:
     Attributes:
         points: (N, 7) float32, see :data:`POINT_DIM`; rows of zeros beyond `count`.
         count: number of rows of `points` that are real, at most N.
-        proprio: (9,) float32, see :data:`PROPRIO_DIM`.
+        proprio: (12,) float32, see :data:`PROPRIO_DIM`.
     """
 
     points: Floats
@@ -82,7 +84,7 @@ def observe_features(
 
 
 def proprio_features(proprio: Proprioception, target_w: NDArray[np.float64]) -> Floats:
-    """(9,) float32, see :data:`PROPRIO_DIM`."""
+    """(12,) float32, see :data:`PROPRIO_DIM`."""
     position = proprio.ee_position
     relative = position - target_w
     double = 2.0 * proprio.ee_yaw
@@ -95,9 +97,23 @@ def proprio_features(proprio: Proprioception, target_w: NDArray[np.float64]) -> 
             np.clip(proprio.gripper_effort_n, 0.0, 60.0),
             target_w[2],
             position[2],
+            *ee_velocity(proprio),
         ],
         dtype=np.float32,
     )
+
+
+def ee_velocity(proprio: Proprioception) -> NDArray[np.float64]:
+    """Velocity of the tool centre point, (3,) in the world frame [m/s], from joint positions and velocities."""
+    arm = _kinematics()
+    ahead = arm.forward(proprio.q + 0.005 * proprio.dq)[:3, 3]
+    behind = arm.forward(proprio.q - 0.005 * proprio.dq)[:3, 3]
+    return np.asarray((ahead - behind) / 0.01)
+
+
+@cache
+def _kinematics() -> Kinematics:
+    return Kinematics()
 
 
 def crop_cloud(

@@ -96,7 +96,7 @@ class FlowNet(nn.Module):
         Args:
             points: (B, N, 7) as in `features.POINT_DIM`.
             valid: (B, N) bool, which rows are real.
-            proprio: (B, 9) as in `features.PROPRIO_DIM`.
+            proprio: (B, 12) as in `features.PROPRIO_DIM`.
             skill: (B,) int64, index into ``spec.skills``.
 
         Returns:
@@ -171,7 +171,7 @@ def _scale_state(p: Tensor) -> Tensor:
     """Bring proprioception to about one; widths and forces also decide at thresholds, so one is squashed."""
     squeezing = torch.tanh(p[:, 6:7] / 4.0)
     return torch.cat(
-        [p[:, :3] * 10.0, p[:, 3:5], p[:, 5:6] * 25.0 - 1.0, p[:, 6:7] / 20.0, squeezing, p[:, 7:9] * 5.0], dim=-1
+        [p[:, :3] * 10.0, p[:, 3:5], p[:, 5:6] * 25.0 - 1.0, p[:, 6:7] / 20.0, squeezing, p[:, 7:9] * 5.0, p[:, 9:12] * 5.0], dim=-1
     )
 
 

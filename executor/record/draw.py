@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,8 +47,9 @@ def draw(frame: CameraFrame, artifacts: Iterable[Artifact], scale: int = 3) -> P
             rgb = _heat(rgb, artifact)
     image = Image.fromarray(rgb)
     canvas = ImageDraw.Draw(image)
+    pen = _Pen(canvas, scale, max(1.5, frame.width * scale / 256), (frame.width * scale, frame.height * scale))
     for number, artifact in enumerate(a for a in mine if not isinstance(a, AffordanceMap)):
-        _outline(canvas, frame, artifact, scale, _COLOURS[number % len(_COLOURS)])
+        _outline(pen, frame, artifact, _COLOURS[number % len(_COLOURS)])
     return np.asarray(image)
 
 
@@ -70,8 +72,10 @@ def plain_blocks(rgb: Pixels, points: Sequence[tuple[float, float]], columns: in
     height, width = rgb.shape[:2]
     columns = min(columns, width)
     rows = max(1, round(height * columns / width / 2))
-    small = np.asarray(Image.fromarray(rgb).convert("L").resize((columns, rows), Image.Resampling.BOX))
-    lines = [[_RAMP[int(value) * len(_RAMP) // 256] for value in row] for row in small]
+    grey = np.asarray(Image.fromarray(rgb).convert("L").resize((columns, rows), Image.Resampling.BOX), dtype=float)
+    low, high = np.percentile(grey, (2, 98))
+    shade = ((grey - low) / max(high - low, 1.0)).clip(0.0, 0.999)
+    lines = [[_RAMP[int(value * len(_RAMP))] for value in row] for row in shade]
     for u, v in points:
         row = min(rows - 1, max(0, int(v * rows / height)))
         column = min(columns - 1, max(0, int(u * columns / width)))
@@ -119,28 +123,70 @@ def _heat(rgb: Pixels, artifact: AffordanceMap) -> Pixels:
     return np.asarray(rgb * (1 - alpha) + ramp * alpha + 0.5, dtype=np.uint8)
 
 
-def _outline(canvas: ImageDraw.ImageDraw, frame: CameraFrame, artifact: Artifact, scale: int, colour: Colour) -> None:
+@dataclass(frozen=True)
+class _Pen:
+    """Draws in pixels of the original frame; strokes are ``unit`` wide in the enlarged one."""
+
+    canvas: ImageDraw.ImageDraw
+    scale: int
+    unit: float
+    size: tuple[int, int]
+
+    def cross(self, u: float, v: float, colour: Colour) -> None:
+        x, y, size = u * self.scale, v * self.scale, 4 * self.unit
+        # A dark rim keeps it visible on any background; the centre stays free.
+        for width, ink in ((1.6 * self.unit, (0, 0, 0)), (0.7 * self.unit, colour)):
+            for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                start = (x + dx * size * 0.3, y + dy * size * 0.3)
+                self.canvas.line([start, (x + dx * size, y + dy * size)], fill=ink, width=max(1, round(width)))
+        self.canvas.ellipse([x - 1.5, y - 1.5, x + 1.5, y + 1.5], fill=colour)
+
+    def dot(self, u: float, v: float, colour: Colour) -> None:
+        x, y, size = u * self.scale, v * self.scale, 1.5 * self.unit
+        self.canvas.ellipse([x - size, y - size, x + size, y + size], fill=colour, outline=(0, 0, 0))
+
+    def path(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
+        if len(points) > 1:
+            scaled = [(u * self.scale, v * self.scale) for u, v in points]
+            self.canvas.line(scaled, fill=(0, 0, 0), width=round(self.unit) + 2)
+            self.canvas.line(scaled, fill=colour, width=max(1, round(self.unit)))
+
+    def box(self, u_min: float, v_min: float, u_max: float, v_max: float, colour: Colour) -> None:
+        corners = [c * self.scale for c in (u_min, v_min, u_max, v_max)]
+        self.canvas.rectangle(corners, outline=colour, width=max(1, round(self.unit / 2)))
+
+    def label(self, u: float, v: float, text: str, colour: Colour) -> None:
+        font = ImageFont.load_default(size=4 * self.unit + 1)
+        left, top, right, bottom = self.canvas.textbbox((0, 0), text, font=font)
+        width, height = right - left, bottom - top
+        x = u * self.scale + 5 * self.unit
+        if x + width > self.size[0]:
+            x = max(0, u * self.scale - 5 * self.unit - width)
+        y = min(max(v * self.scale - height / 2, 0), self.size[1] - height - 2)
+        self.canvas.rectangle([x - 2, y - 1, x + width + 2, y + height + 2], fill=(0, 0, 0))
+        self.canvas.text((x - left, y - top), text, fill=colour, font=font)
+
+
+def _outline(pen: _Pen, frame: CameraFrame, artifact: Artifact, colour: Colour) -> None:
     match artifact:
         case Keypoints():
             for point in artifact.points:
-                _cross(canvas, point.u * scale, point.v * scale, 4 * scale, colour)
-                _label(canvas, frame, scale, point.u, point.v, f"{point.label} {point.confidence:.2f}", colour)
+                pen.cross(point.u, point.v, colour)
+                pen.label(point.u, point.v, f"{point.label} {point.confidence:.2f}", colour)
         case Boxes():
             for box in artifact.boxes:
-                corners = [c * scale for c in (box.u_min, box.v_min, box.u_max, box.v_max)]
-                canvas.rectangle(corners, outline=colour, width=max(1, scale // 2))
-                _label(canvas, frame, scale, box.u_min, box.v_min - 2, f"{box.label} {box.confidence:.2f}", colour)
+                pen.box(box.u_min, box.v_min, box.u_max, box.v_max, colour)
+                pen.label(box.u_min, box.v_min, f"{box.label} {box.confidence:.2f}", colour)
         case Waypoints2D():
-            path = [(p.u * scale, p.v * scale) for p in artifact.points]
-            _path(canvas, path, scale, colour)
-            for (u, v), waypoint in zip(path, artifact.points, strict=True):
-                _dot(canvas, u, v, 1.5 * scale, _GRIPPER[waypoint.gripper])
+            pen.path([(p.u, p.v) for p in artifact.points], colour)
+            for waypoint in artifact.points:
+                pen.dot(waypoint.u, waypoint.v, _GRIPPER[waypoint.gripper])
         case _:
-            path = [(u * scale, v * scale) for u, v in _projected(frame, artifact)]
+            points = _projected(frame, artifact)
             if isinstance(artifact, Waypoints3D):
-                _path(canvas, path, scale, colour)
-            for u, v in path:
-                _dot(canvas, u, v, 1.5 * scale, colour)
+                pen.path(points, colour)
+            for u, v in points:
+                pen.dot(u, v, colour)
 
 
 def _projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float]]:
@@ -161,39 +207,6 @@ def _projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, floa
             if 0 <= u <= frame.width and 0 <= v <= frame.height:
                 pixels.append((float(u), float(v)))
     return pixels
-
-
-def _cross(canvas: ImageDraw.ImageDraw, u: float, v: float, size: float, colour: Colour) -> None:
-    # A dark rim keeps it visible on any background; the centre stays free.
-    for width, ink in ((5, (0, 0, 0)), (2, colour)):
-        for du, dv in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-            start = (u + du * size * 0.3, v + dv * size * 0.3)
-            canvas.line([start, (u + du * size, v + dv * size)], fill=ink, width=width)
-    canvas.ellipse([u - 2, v - 2, u + 2, v + 2], fill=colour)
-
-
-def _dot(canvas: ImageDraw.ImageDraw, u: float, v: float, size: float, colour: Colour) -> None:
-    canvas.ellipse([u - size, v - size, u + size, v + size], fill=colour, outline=(0, 0, 0))
-
-
-def _path(canvas: ImageDraw.ImageDraw, path: list[tuple[float, float]], scale: int, colour: Colour) -> None:
-    if len(path) > 1:
-        canvas.line(path, fill=(0, 0, 0), width=scale + 2)
-        canvas.line(path, fill=colour, width=scale)
-
-
-def _label(
-    canvas: ImageDraw.ImageDraw, frame: CameraFrame, scale: int, u: float, v: float, text: str, colour: Colour
-) -> None:
-    font = ImageFont.load_default(size=4 * scale + 1)
-    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-    x = u * scale + 5 * scale
-    if x + right - left > frame.width * scale:
-        x = u * scale - 5 * scale - (right - left)
-    y = min(max(v * scale - (bottom - top) / 2, 0), frame.height * scale - (bottom - top) - 2)
-    box = [x - 2, y - 1, x + right - left + 2, y + bottom - top + 2]
-    canvas.rectangle(box, fill=(0, 0, 0))
-    canvas.text((x - left, y - top), text, fill=colour, font=font)
 
 
 def _rgb(value: Any) -> Colour:

@@ -82,7 +82,7 @@ def replay(record: RunRecord, world: World | None = None) -> ReplayReport:
         try:
             world = rebuild_world(record.manifest.world, record.manifest.world_config)
         except (HiervlaError, KeyError, ValueError) as error:
-            problem = f"its world '{record.manifest.world}' cannot be rebuilt here ({error})"
+            problem = f"its world '{record.manifest.world}' cannot be rebuilt here ({str(error).rstrip('.')})"
             raise ReplayError(record.path, problem, "Give the world: replay(record, world)") from error
     try:
         return _run(record, world, ticks)

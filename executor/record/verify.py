@@ -91,6 +91,8 @@ def _events(record: RunRecord, report: VerifyReport) -> None:
             _blobs(record, event, checked, images)
         except BlobError as error:
             raise _Broken(EVENTS_FILE, number, f"{error.blob} {error.problem}") from None
+    if record.closed and record.torn is not None:
+        raise _Broken(EVENTS_FILE, record.torn.line, "it was added after the record was closed")
     report.blobs = len(checked)
     leftover = sum(1 for p in (record.path / BLOBS_FOLDER).glob("*") if p.name.split(".")[0] not in checked)
     if leftover:

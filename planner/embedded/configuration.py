@@ -26,9 +26,9 @@ class LanguageConfig(PretrainedConfig):  # type: ignore[misc]
     def __init__(
         self,
         vocab_size: int = 1024,
-        hidden_size: int = 160,
-        num_layers: int = 6,
-        num_heads: int = 5,
+        hidden_size: int = 128,
+        num_layers: int = 5,
+        num_heads: int = 4,
         mlp_ratio: float = 3.0,
         max_positions: int = 448,
         max_slots: int = 20,

@@ -13,13 +13,22 @@ PAD, EOS, TASK, HISTORY, PLAN = "<pad>", "<eos>", "<task>", "<history>", "<plan>
 SLOT_TOKENS: Final = tuple(f"o{i}" for i in range(20))
 HISTORY_TOKENS: Final = tuple(f"h{i}" for i in range(MAX_HISTORY))
 
-_PIECES: Final = (
-    '{"done":["', '","', '"],"remaining":[{"skill":"', '"],"remaining":[]}', '{"done":[],"remaining":[{"skill":"',
-    '{"done":[],"remaining":[]}', '"},{"skill":"', '"}]}', '","object":"', '","relation":"', '","target":"',
-    '","drawer":"', '","surface":"', '{"refuse":"', '","missing":"', '"}', "open_drawer", "close_drawer", "throw_away",
-    "left_of", "right_of", "top_shelf", "bottom_shelf", "not_in_scene", "nothing_to_do", "cannot_do", "not_understood",
+_CALLS: Final = tuple(
+    f'{skill}","{argument}":"'
+    for skill, argument in (
+        ("pick", "object"), ("place", "object"), ("open_drawer", "drawer"), ("close_drawer", "drawer"),
+        ("wipe", "surface"), ("throw_away", "object"),
+    )
 )  # fmt: skip
-"""What a compact plan is mostly made of, one token each; anything else is spelled out in smaller tokens."""
+_PIECES: Final = (
+    *(f'{{"skill":"{c}' for c in _CALLS),
+    *(f'"}},{{"skill":"{c}' for c in _CALLS),
+    *(f'","relation":"{r}","target":"' for r in ("on", "in", "left_of", "right_of")),
+    '","relation":"at","target":"table', '{"done":["', '","', '"],"remaining":[', '{"done":[],"remaining":[',
+    '"}]}', "]}", '{"refuse":"not_in_scene","missing":"', '{"refuse":"nothing_to_do"}', '{"refuse":"cannot_do"}',
+    '{"refuse":"not_understood"}', '"}',
+)  # fmt: skip
+"""What a compact plan is mostly made of, one token each; anything else, such as other skills, is spelled out."""
 
 
 def normalise(instruction: str) -> str:

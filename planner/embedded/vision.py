@@ -17,19 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CATEGORIES: Final = (
-    "block", "mug", "can", "sponge", "bowl", "plate", "spill", "bin", "top_shelf", "bottom_shelf", "drawer",
-)  # fmt: skip
-"""What a slot can be."""
-COLOURS: Final = ("none", "red", "green", "blue", "yellow", "orange", "purple", "white", "black")
-"""Colours of a slot; fixed furniture has none."""
-STATES: Final = ("none", "table", "on_object", "top_shelf", "bottom_shelf", "drawer", "gripper", "open", "closed")
-"""What carries a thing, or how the drawer stands."""
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, LOOSE, MAX_SLOTS, STATES, SceneSlots
+
 SPOTS: Final = ("table", "top_shelf", "bottom_shelf", "drawer")
 """Surfaces for which the tower also learns where there is room."""
 STRIDE: Final = 4
 """Image pixels a feature cell, both ways."""
-MAX_SLOTS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,9 @@ class Slot:
     def name(self) -> str:
         """Words for it, such as "red mug" or "top shelf"."""
         kind = self.category_name.replace("_", " ")
-        return kind if self.colour_name == "none" or self.category_name == "spill" else f"{self.colour_name} {kind}"
+        if self.category_name not in LOOSE:
+            return kind
+        return f"{COLOURS[1 + int(self.colour[1:].argmax())]} {kind}"
 
 
 @dataclass
@@ -330,3 +325,20 @@ def to_tensor(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
     """Images (B, H, W, 3) uint8 as a tensor (B, 3, H, W) in 0..1."""
     array = np.ascontiguousarray(np.stack(list(images)) if not isinstance(images, np.ndarray) else images)
     return torch.from_numpy(array).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def scene_slots(slots: Sequence[Slot], width: int, height: int) -> SceneSlots:
+    """The slots in the form in which the language model reads them.
+
+    Args:
+        slots: as :func:`decode_slots` gives them, left to right.
+        width: of the image that they were found in [px].
+        height: of that image [px].
+    """
+    n = len(slots)
+    return SceneSlots(
+        np.array([s.category for s in slots], dtype=np.float32).reshape(n, len(CATEGORIES)),
+        np.array([s.colour for s in slots], dtype=np.float32).reshape(n, len(COLOURS)),
+        np.array([s.state for s in slots], dtype=np.float32).reshape(n, len(STATES)),
+        np.array([(s.u / width, s.v / height) for s in slots], dtype=np.float32).reshape(n, 2),
+    )

@@ -15,9 +15,8 @@ from hiervla.executor.body import CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import world_preset
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
-from hiervla.representations import Event, JointCommand, Plan, Refusal, Step, Verdict
+from hiervla.representations import Event, JointCommand, Plan, Refusal, SkillSignature, Step, Verdict
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
-from hiervla.representations import SkillSignature
 
 TABLE = (0.5, 0.05, 0.0)
 

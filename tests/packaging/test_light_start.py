@@ -27,9 +27,10 @@ import sys
 sys.argv = ["hiervla", *{command!r}, "--help"]
 from hiervla.cli import main
 try:
-    main()
+    code = main()
 except SystemExit as stop:
-    assert not stop.code, stop.code
+    code = stop.code
+assert not code, code
 """
 
 
@@ -49,6 +50,8 @@ def test_help_of_a_command_is_light(command: str) -> None:
 
 def test_the_check_sees_what_is_loaded() -> None:
     assert loaded("import numpy") == {"numpy"}
+    with pytest.raises(AssertionError, match="dance"):
+        loaded(help_of("dance"))
 
 
 @pytest.mark.parametrize("name", [name for name in hiervla.__all__ if name != "__version__"])

@@ -59,7 +59,7 @@ def proprio() -> Proprioception:
     return Proprioception(q=np.zeros(7), dq=np.zeros(7), T_world_ee=np.eye(4), gripper_width_m=0.08, time_s=0.0)
 
 
-ARTIFACTS = [
+ARTIFACTS: list[Any] = [
     SubtaskList(subtasks=("open", "take"), depends_on=((1, 0),)),
     Keypoints(image=IMAGE, points=(Keypoint(label="mug", u=3.5, v=4.0, position_w=(0.4, 0.0, 0.05)),)),
     Boxes(image=IMAGE, boxes=(Box(label="mug", u_min=1, v_min=2, u_max=3, v_max=4),)),

@@ -30,7 +30,7 @@ def write_shard(path: Path, episodes: int = 12, seed: int = 0, spec: FeatureSpec
             points[:40, :3] = goal + rng.normal(0, 0.005, (40, 3))
             points[:40, 3] = 0.4
             ee = rng.uniform(-0.05, 0.05, 3)
-            proprio = np.array([*ee, 0.0, 1.0, 0.08, 0.0, 0.02, ee[2] + 0.02], dtype=np.float32)
+            proprio = np.array([*ee, 0.0, 1.0, 0.08, 0.0, 0.02, ee[2] + 0.02, 0, 0, 0], dtype=np.float32)
             share = np.linspace(0, 1, 16)[:, None]
             rows = np.concatenate(
                 [(1 - share) * ee + share * goal, 0 * share, 1 + 0 * share, 1 - share], axis=1

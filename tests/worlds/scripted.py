@@ -48,15 +48,13 @@ class Hand:
         before = self.q.copy()
         self._solve(self.position, self.yaw)
         dq = (self.q - before) / DT
-        self.world.step(
-            JointCommand(q=self.q, dq=dq, gripper_width_m=self.width, time_s=self.world.time_s)
-        )
+        self.world.step(JointCommand(q=self.q, dq=dq, gripper_width_m=self.width, time_s=self.world.time_s))
 
     def go(self, x: float, y: float, z: float, *, yaw: float | None = None, speed: float = 0.25) -> None:
         """Straight line to a point, turning on the way."""
         start, goal = self.position.copy(), np.array([x, y, z])
         start_yaw, goal_yaw = self.yaw, self.yaw if yaw is None else yaw
-        duration = max(np.linalg.norm(goal - start) / speed, abs(goal_yaw - start_yaw) / 1.0, DT)
+        duration = max(float(np.linalg.norm(goal - start)) / speed, abs(goal_yaw - start_yaw) / 1.0, DT)
         n = int(np.ceil(duration / DT))
         for k in range(1, n + 1):
             share = k / n
@@ -82,8 +80,15 @@ class Hand:
 
 
 def thing(
-    category: str, xy: tuple[float, float] = (0.5, 0.0), *, size: tuple[float, float, float] | None = None,
-    yaw: float = 0.0, support: str = "table", z: float = 0.0, colour: str = "red", number: int = 0,
+    category: str,
+    xy: tuple[float, float] = (0.5, 0.0),
+    *,
+    size: tuple[float, float, float] | None = None,
+    yaw: float = 0.0,
+    support: str = "table",
+    z: float = 0.0,
+    colour: str = "red",
+    number: int = 0,
 ) -> ObjectSpec:
     """An object of middling size."""
     sizes = {

@@ -12,7 +12,7 @@ LIFT_M = 0.14
 RETREAT_M = 0.15
 """How far above the keypoint a place ends [m]."""
 _FINGER_TIP = 0.0105
-_FALL = 0.16
+_FALL = 0.14
 _OPEN = 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,8 @@ Vector = NDArray[np.float64]
 
 MAX_WIDTH_M = 0.08
 _YAW_SPEED = 1.8
-_SLOW = 7.0
-_CREEP = 0.03
+_SLOW = 8.0
+_ACCELERATION = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Waypoint:
     position: Vector
     yaw: float
     opening: float
-    speed: float = 0.25
+    speed: float = 0.22
     dwell_s: float = 0.0
     through: bool = False
 
@@ -44,37 +45,47 @@ def turn(yaw: float, reference: float, period: float = np.pi) -> float:
 
 
 def follow(
-    position: Vector, yaw: float, waypoints: Sequence[Waypoint], horizon: int, rate_hz: float
+    position: Vector,
+    velocity: Vector,
+    yaw: float,
+    waypoints: Sequence[Waypoint],
+    horizon: int,
+    rate_hz: float,
 ) -> NDArray[np.float64]:
-    """Rows (horizon, 5) of x, y, z [m], yaw [rad], opening, starting from a tool pose at rest or in motion.
+    """Rows (horizon, 5) of x, y, z [m], yaw [rad], opening, starting from a tool pose and velocity (3,) [m/s].
 
-    Speed is a function of the distance to go alone, so that the same state always gives the same rows, wherever
-    in a motion it occurs; that is what makes the labels consistent.
+    Speed follows from the distance to go, and acceleration is bounded as a vector, so that corners are rounded and
+    the joints keep up. The same state always gives the same rows, wherever in a motion it occurs; that is what
+    makes the labels consistent.
     """
-    here, angle = np.array(position, dtype=np.float64), float(yaw)
+    here, angle = [float(v) for v in position], float(yaw)
+    speed_now = [float(v) for v in velocity]
     rows = np.empty((horizon, 5))
-    queue = list(waypoints)
-    waited = 0.0
-    tick = 0.02
+    queue = [(*(float(v) for v in w.position), w) for w in waypoints]
+    waited, tick = 0.0, 0.02
+    reach = _ACCELERATION * tick
     for k in range(horizon):
         for _ in range(max(1, round(1.0 / rate_hz / tick))):
-            goal = queue[0]
-            gap = goal.position - here
-            distance = float(np.linalg.norm(gap))
+            *place, goal = queue[0]
+            gap = [place[0] - here[0], place[1] - here[1], place[2] - here[2]]
+            distance = math.sqrt(gap[0] ** 2 + gap[1] ** 2 + gap[2] ** 2)
             gap_yaw = turn(goal.yaw, angle) - angle
-            near = distance < (0.012 if goal.through else 0.0008) and abs(gap_yaw) < (0.15 if goal.through else 0.01)
-            if near:
+            slack, slack_yaw = (0.015, 0.15) if goal.through else (0.0012, 0.012)
+            if distance < slack and abs(gap_yaw) < slack_yaw:
                 waited += tick
                 if waited >= goal.dwell_s and len(queue) > 1:
                     queue.pop(0)
                     waited = 0.0
-                continue
-            speed = goal.speed if goal.through else float(np.clip(_SLOW * distance, _CREEP, goal.speed))
+            speed = goal.speed if goal.through else min(goal.speed, math.sqrt(0.9 * distance), _SLOW * distance)
             # Turning and going end together.
-            time = max(distance / speed, abs(gap_yaw) / _YAW_SPEED, tick)
-            here = here + gap * (tick / time)
+            time = max(distance / max(speed, 1e-6), abs(gap_yaw) / _YAW_SPEED, tick)
+            change = [g / time - s for g, s in zip(gap, speed_now, strict=True)]
+            size = math.sqrt(change[0] ** 2 + change[1] ** 2 + change[2] ** 2)
+            share = min(1.0, reach / max(size, 1e-9))
+            speed_now = [s + c * share for s, c in zip(speed_now, change, strict=True)]
+            here = [h + s * tick for h, s in zip(here, speed_now, strict=True)]
             angle += gap_yaw * (tick / time)
-        rows[k] = *here, angle, queue[0].opening
+        rows[k] = *here, angle, queue[0][3].opening
     return rows
 
 

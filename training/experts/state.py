@@ -44,6 +44,7 @@ class State:
 
     Attributes:
         ee: (3,) tool centre point [m].
+        velocity: (3,) of it [m/s].
         yaw: of the tool [rad].
         width: between the finger pads [m].
         things: loose objects by id.
@@ -55,6 +56,7 @@ class State:
     """
 
     ee: Vector
+    velocity: Vector
     yaw: float
     width: float
     things: dict[str, Thing]

@@ -18,10 +18,10 @@ from hiervla.training.tasks.domain import (
     SymbolicScene,
     SymbolicStep,
     apply,
-    facts,
+    holds,
     support_problem,
 )
-from hiervla.training.tasks.goals import Clause, Goal, goal_satisfied
+from hiervla.training.tasks.goals import Clause, Goal
 
 MAX_STEPS = 24
 
@@ -79,13 +79,16 @@ class _Expert:
                 raise NoPlanError(f"more than {MAX_STEPS} steps")
             steps.append(step)
             self.scene = apply(self.scene, step)
-        if not goal_satisfied(facts(self.scene), self.goal):
+        if any(holds(self.scene, f) for f in self.goal.never) or not all(self.met(c) for c in self.order):
             raise NoPlanError("the goal does not hold at the end")
         return steps
 
+    def met(self, clause: Clause) -> bool:
+        """Whether the clause holds now."""
+        return any(holds(self.scene, f) for f in clause.options)
+
     def next_step(self) -> SymbolicStep | None:
-        present = facts(self.scene)
-        pending = [c for c in self.order if not any(f in present for f in c.options)]
+        pending = [c for c in self.order if not self.met(c)]
         held = self.scene.held
         if held is not None:
             return self.use_held(held, pending)

@@ -7,9 +7,10 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from hiervla.representations._base import Vec3
 from hiervla.worlds.tabletop import specs
 from hiervla.worlds.tabletop.shapes import table_texture
-from hiervla.worlds.tabletop.specs import SceneSpec, Vec3
+from hiervla.worlds.tabletop.specs import SceneSpec
 
 FRONT_CAMERA = "front"
 DRAWER_JOINT = "drawer_slide"

@@ -46,7 +46,7 @@ class Segmentation:
 
 def label_geoms(model: mujoco.MjModel, scene: SceneSpec) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Label of each geom (ngeom,) and the names that the labels index."""
-    spills = () if scene.spill is None else (scene.spill.id,)
+    spills = [] if scene.spill is None else [scene.spill.id]
     names = (*FIXED_NAMES, *(o.id for o in scene.objects), *spills)
     index = {name: i for i, name in enumerate(names)}
     labels = np.zeros(model.ngeom, dtype=np.int32)

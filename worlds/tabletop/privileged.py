@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from hiervla.controllers import panda
 from hiervla.representations import CameraError, UnknownNameError
+from hiervla.representations._base import Vec3
 from hiervla.worlds.tabletop.labels import Segmentation, label_geoms, label_image
 from hiervla.worlds.tabletop.relations import Box, support_of
-from hiervla.worlds.tabletop.specs import ObjectSpec, SceneSpec, Vec3
+from hiervla.worlds.tabletop.specs import ObjectSpec, SceneSpec
 from hiervla.worlds.tabletop.world import TabletopWorld
 
 DRAWER_OPEN_M = 0.10

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hiervla.representations._base import Vec3
 from hiervla.representations.errors import HiervlaError
+from hiervla.worlds.tabletop.looks import sample_furniture, sample_look
 from hiervla.worlds.tabletop.specs import (
     CATEGORIES,
     COLOURS,
@@ -26,7 +29,6 @@ from hiervla.worlds.tabletop.specs import (
     Place,
     SceneSpec,
     SpillSpec,
-    Texture,
 )
 
 Request = tuple[str | None, str | None] | tuple[str | None, str | None, str | None]
@@ -105,11 +107,11 @@ def sample_scene(
     low, high = (n_objects, n_objects) if isinstance(n_objects, int) else n_objects
     if not 0 <= low <= high:
         raise SceneRequestError(f"n_objects={n_objects}", "needs 0 <= fewest <= most")
-    total = max(int(rng.integers(low, high + 1)), len(wishes))
+    total = max(int(rng.integers(low, high + 1)), len(wishes), 2 * (stacks or 0))
     has_spill = bool(rng.random() < 0.3) if spill is None else spill
-    look = _sample_look(rng) if randomise_look else LookSpec()
+    look = sample_look(rng) if randomise_look else LookSpec()
     for _ in range(40):
-        draft = _Draft(rng, _sample_furniture(rng), opening, distinct)
+        draft = _Draft(rng, sample_furniture(rng), opening, distinct)
         spill_spec = _sample_spill(rng) if has_spill else None
         draft.spill = spill_spec
         if all(draft.add(w, i) for i, w in enumerate(wishes)) and draft.fill(
@@ -171,17 +173,20 @@ class _Draft:
                 wish = _Wish(category=self.objects[int(rng.integers(len(self.objects)))].category)
             elif n_stacks and bases:
                 wish = _Wish(support=bases[int(rng.integers(len(bases)))].id)
-                n_stacks -= 1
+            elif n_stacks and stacks is not None:
+                bearers: tuple[Category, ...] = ("block", "plate", "bowl")
+                wish = _Wish(category=bearers[int(rng.integers(3))], support="table")
             elif rng.random() < shelf_prob:
                 places: list[Place] = ["top_shelf", "bottom_shelf", "bin"]
                 if self.drawer_open > 0.10:
                     places.append("drawer")
                 wish = _Wish(support=places[int(rng.integers(len(places)))])
-            if self.add(wish) or self.add(_Wish(category=wish.category, support="table")):
-                continue
-            # A full table is no reason to fail: the upper bound is a wish, the requests are not.
-            return bool(self.objects) and not n_stacks and not (pair and not self._has_pair())
-        return not (pair and not self._has_pair()) and not (stacks and n_stacks)
+            if self.add(wish):
+                n_stacks -= wish.support in {o.id for o in bases}
+            elif not self.add(_Wish(category=wish.category, support="table")):
+                # A full table is no reason to fail: the number of objects is a wish, the requests are not.
+                break
+        return not (pair and not self._has_pair()) and not (stacks and n_stacks > 0)
 
     def add(self, wish: _Wish, index: int | None = None) -> bool:
         """Place one object; False if there is no room."""
@@ -232,55 +237,59 @@ class _Draft:
         return base.category in _STACKS and base.support == "table" and free
 
     def _place(self, category: Category, colour: Colour, support: str) -> bool:
-        size = _sample_size(self.rng, category)
         number = sum(o.category == category for o in self.objects)
-        for _ in range(_TRIES if support == "table" else 40):
-            position, yaw = self._propose(category, size, support)
-            candidate = ObjectSpec(
-                id=f"{category}_{number}", category=category, colour=colour, size=size, position=position,
-                yaw=yaw, support=support,
-            )  # fmt: skip
+        blank = ObjectSpec(
+            id=f"{category}_{number}", category=category, colour=colour, size=_sample_size(self.rng, category),
+            position=(0.0, 0.0, 0.0), yaw=_sample_yaw(self.rng, category), support=support,
+        )  # fmt: skip
+        if support == "table":
+            spots = self._free_spots(blank)
+            if len(spots):
+                self.objects.append(blank.replace(position=(float(spots[0, 0]), float(spots[0, 1]), 0.0)))
+            return len(spots) > 0
+        for _ in range(40):
+            position, yaw = self._propose(blank)
+            candidate = blank.replace(position=position, yaw=yaw)
             if self._free(candidate):
                 self.objects.append(candidate)
                 return True
         return False
 
-    def _propose(
-        self, category: Category, size: tuple[float, float, float], support: str
-    ) -> tuple[tuple[float, float, float], float]:
-        rng = self.rng
-        yaw = _sample_yaw(rng, category)
+    def _free_spots(self, new: ObjectSpec) -> NDArray[np.float64]:
+        """Spots on the table (n, 2) where a hand can come down on this object and on its neighbours."""
+        xy = self.rng.uniform((TABLE_X[0], TABLE_Y[0]), (TABLE_X[1], TABLE_Y[1]), (_TRIES, 2))
+        free = (xy[:, 1] - new.radius > TABLE_Y[0] - 0.06) & (xy[:, 1] + new.radius < TABLE_Y[1] + 0.01)
+        if self.spill is not None:
+            free &= np.hypot(*(xy - self.spill.centre).T) > _spill_room(self.spill, new)
+        for o in self.carried_by("table"):
+            free &= _apart(o, new, np.abs(xy - o.position[:2]))
+        return xy[free]
+
+    def carried_by(self, support: str) -> list[ObjectSpec]:
+        """The objects that stand directly on a place or an object."""
+        return [o for o in self.objects if o.support == support]
+
+    def _propose(self, new: ObjectSpec) -> tuple[Vec3, float]:
+        rng, support = self.rng, new.support
         if support == GRIPPER:
-            probe = ObjectSpec(id="probe_0", category=category, colour="red", size=size, position=HOME_TCP)
-            return (HOME_TCP[0], HOME_TCP[1], HOME_TCP[2] - probe.grasp_z), _turn_for_grasp(category)
-        if support == "table":
-            return (float(rng.uniform(*TABLE_X)), float(rng.uniform(*TABLE_Y)), 0.0), yaw
+            return (HOME_TCP[0], HOME_TCP[1], HOME_TCP[2] - new.grasp_z), _turn_for_grasp(new.category)
         if support in _FITS:
             region = self.furniture.region(_place_name(support), self.drawer_open)
             # Along a shelf there is room for two or three; across it things stand in the middle.
             reach = (0.09, 0.008) if "shelf" in support else (0.025, 0.025)
             x = region.centre[0] + float(rng.uniform(-reach[0], reach[0]))
             y = region.centre[1] + float(rng.uniform(-reach[1], reach[1]))
-            return (x, y, region.z), yaw if support in ("bin", "drawer") else yaw * 0.3
+            return (x, y, region.z), new.yaw if support in ("bin", "drawer") else new.yaw * 0.3
         base = self._object(support)
         spread = {"plate": 0.02, "bowl": 0.004, "block": 0.003}[base.category]
         x, y, z = base.position
         near = (float(rng.uniform(-spread, spread)), float(rng.uniform(-spread, spread)))
-        return (x + near[0], y + near[1], z + base.carry_z), yaw if base.category != "block" else base.yaw
+        return (x + near[0], y + near[1], z + base.carry_z), new.yaw if base.category != "block" else base.yaw
 
     def _free(self, new: ObjectSpec) -> bool:
-        if new.support == GRIPPER:
-            return not any(o.support == GRIPPER for o in self.objects)
-        x, y, _ = new.position
-        if new.support == "table":
-            inside = y - new.radius > TABLE_Y[0] - 0.06 and y + new.radius < TABLE_Y[1] + 0.01
-            clear_of_spill = self.spill is None or _clear_of_spill(self.spill, new)
-            rivals = [o for o in self.objects if o.support == "table"]
-            return inside and clear_of_spill and all(_apart(o, new) for o in rivals)
-        rivals = [o for o in self.objects if o.support == new.support]
-        if new.support in ("top_shelf", "bottom_shelf"):
-            others = [abs(o.position[0] - x) for o in rivals]
-            return len(rivals) < 2 and all(d > 0.105 for d in others)
+        rivals = self.carried_by(new.support)
+        if "shelf" in new.support:
+            return len(rivals) < 2 and all(abs(o.position[0] - new.position[0]) > 0.105 for o in rivals)
         return not rivals
 
 
@@ -288,27 +297,24 @@ def _place_name(support: str) -> Place:
     return next(p for p in PLACES if p == support)
 
 
-def _apart(a: ObjectSpec, b: ObjectSpec) -> bool:
-    """Whether a hand can come down on either object without touching the other."""
-    dx, dy = abs(a.position[0] - b.position[0]), abs(a.position[1] - b.position[1])
-    distance = math.hypot(dx, dy)
-    if distance < max(0.11, a.radius + b.radius + 0.025):
-        return False
+def _apart(a: ObjectSpec, b: ObjectSpec, offset: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a hand can come down on either without touching the other, for offsets (n, 2) >= 0 between them."""
+    dx, dy = offset.T
+    distance = np.hypot(dx, dy)
+    free = distance > max(0.11, a.radius + b.radius + 0.025)
     for low, tall in ((a, b), (b, a)):
         # The hand reaches 102 mm to both sides along the closing axis, 37 mm above the tool centre point.
         if tall.size[2] > max(_TALL, low.size[2] + 0.02) and low.category in PICKABLE:
             beside = dy < 1.2 * dx
-            needed = tall.radius + (0.072 if beside else _HAND_HALF + 0.012)
-            if distance < needed:
-                return False
-    return True
+            free &= distance > tall.radius + np.where(beside, 0.072, _HAND_HALF + 0.012)
+    return np.asarray(free)
 
 
-def _clear_of_spill(spill: SpillSpec, thing: ObjectSpec) -> bool:
-    distance = math.hypot(thing.position[0] - spill.centre[0], thing.position[1] - spill.centre[1])
+def _spill_room(spill: SpillSpec, thing: ObjectSpec) -> float:
+    """How far from the spill's centre a thing must stand so that a hand with a sponge can wipe."""
     if thing.size[2] > _TALL:
-        return distance > max(0.6 * spill.radius + _HAND_HALF + 0.02, spill.radius + 0.06) + thing.radius
-    return distance > spill.radius + thing.radius + 0.055
+        return max(0.6 * spill.radius + _HAND_HALF + 0.02, spill.radius + 0.06) + thing.radius
+    return spill.radius + thing.radius + 0.055
 
 
 def _opening(rng: np.random.Generator, wanted: bool | float | None, filled: bool) -> float:
@@ -359,43 +365,3 @@ def _sample_spill(rng: np.random.Generator) -> SpillSpec:
 
 def _colour(name: str) -> Colour:
     return next(c for c in COLOURS if c == name)
-
-
-def _sample_furniture(rng: np.random.Generator) -> FurnitureSpec:
-    shift = rng.uniform(-1.0, 1.0, size=6)
-    shelf = (0.30 + 0.015 * float(shift[0]), -0.40 + 0.005 * float(shift[1]))
-    cabinet = (0.46 + 0.012 * float(shift[2]), 0.455 + 0.012 * float(shift[3]))
-    bin_xy = (0.20 + 0.010 * float(shift[4]), 0.46 + 0.015 * float(shift[5]))
-    return FurnitureSpec(shelf_xy=shelf, cabinet_xy=cabinet, bin_xy=bin_xy)
-
-
-_TABLES: tuple[tuple[float, float, float], ...] = (
-    (0.66, 0.56, 0.44), (0.52, 0.40, 0.29), (0.62, 0.62, 0.60), (0.48, 0.50, 0.52), (0.72, 0.68, 0.60),
-    (0.45, 0.52, 0.50), (0.58, 0.50, 0.46), (0.40, 0.37, 0.35),
-)  # fmt: skip
-
-
-def _sample_look(rng: np.random.Generator) -> LookSpec:
-    textures: tuple[Texture, ...] = ("plain", "wood", "wood", "checker", "speckle")
-    base = np.array(_TABLES[int(rng.integers(len(_TABLES)))]) + rng.uniform(-0.04, 0.04, 3)
-    second = np.clip(base * rng.uniform(0.84, 0.95), 0.05, 0.85)
-    return LookSpec(
-        light_position=_triple(np.array([0.8, 0.0, 1.7]) + rng.uniform(-1, 1, 3) * (0.5, 0.9, 0.3)),
-        light=float(rng.uniform(0.50, 0.72)),
-        ambient=float(rng.uniform(0.32, 0.46)),
-        warmth=float(rng.uniform(-0.6, 0.8)),
-        table_texture=textures[int(rng.integers(len(textures)))],
-        table_rgb=_triple(np.clip(base, 0.05, 0.85)),
-        table_rgb2=_triple(second),
-        floor_rgb=_triple(rng.uniform(0.25, 0.60) * np.ones(3) + rng.uniform(-0.05, 0.05, 3)),
-        furniture_rgb=_triple(rng.uniform(0.42, 0.72) * np.array([1.0, 0.95, 0.88]) + rng.uniform(-0.04, 0.04, 3)),
-        bin_rgb=_triple(rng.uniform(0.26, 0.46) * np.array([0.95, 1.05, 1.10])),
-        texture_seed=int(rng.integers(0, 2**16)),
-        camera_shift=_triple(rng.uniform(-0.02, 0.02, 3)),
-        target_shift=_triple(rng.uniform(-0.015, 0.015, 3)),
-        fovy_deg=float(49.5 + rng.uniform(-0.7, 0.7)),
-    )
-
-
-def _triple(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float, float]:
-    return (float(values[0]), float(values[1]), float(values[2]))

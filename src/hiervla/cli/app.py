@@ -57,7 +57,8 @@ def _usage(error: exceptions.TyperException) -> int:
         print(text, file=sys.stderr)
     else:
         path = context.command_path if context is not None else "hiervla"
-        _say(f"{text.rstrip('.')}. See `{path} --help`.")
+        end = "" if text.endswith(("?", ".")) else "."
+        _say(f"{text}{end} See `{path} --help`.")
     return int(getattr(error, "exit_code", 2))
 
 

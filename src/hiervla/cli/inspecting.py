@@ -14,7 +14,7 @@ from hiervla.executor.record.describe import describe, evidence
 from hiervla.executor.record.errors import RecordError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt, RunView, StepRun, words
-from hiervla.representations import RunFinished, UnknownNameError
+from hiervla.representations import UnknownNameError
 
 
 def show_run(path: Path, *, as_json: bool = False) -> None:
@@ -77,7 +77,6 @@ def show_step(
 def list_runs(folder: Path, *, as_json: bool = False) -> None:
     """Print the records in a folder, newest first."""
     rows: list[dict[str, Any]] = []
-    skipped = 0
     for path in sorted((p.parent for p in folder.glob("*/manifest.json")), reverse=True):
         try:
             record = RunRecord.open(path)
@@ -92,7 +91,7 @@ def list_runs(folder: Path, *, as_json: bool = False) -> None:
                 "message": finished.message if finished else "",
                 "instruction": record.manifest.instruction,
                 "seed": record.manifest.seed,
-                "duration_s": finished.time_s if isinstance(finished, RunFinished) else None,
+                "duration_s": finished.time_s if finished else None,
                 "megabytes": round(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6, 2),
             }
         )
@@ -109,8 +108,6 @@ def list_runs(folder: Path, *, as_json: bool = False) -> None:
         time = "" if row.get("duration_s") is None else f"{row['duration_s']:.1f} s"
         table.add_row(row["run"], words(row["outcome"]), time, str(row.get("megabytes", "")))
     console().print(table)
-    if skipped:
-        print(f"{skipped} could not be read")
 
 
 def summary(record: RunRecord, view: RunView) -> dict[str, Any]:

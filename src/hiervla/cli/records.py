@@ -24,7 +24,8 @@ def add_to(app: typer.Typer) -> None:
 def inspect(
     run: Run,
     step: Annotated[
-        str | None, typer.Option(metavar="N", help="One step by its number in the tree, or by its id.", show_default=False)
+        str | None,
+        typer.Option(metavar="N", help="One step by its number in the tree, or by its id.", show_default=False),
     ] = None,
     attempt: Annotated[
         int | None, typer.Option(help="Which attempt at the step; the last by default.", show_default=False)
@@ -92,7 +93,8 @@ def replay(run: Run, as_json: AsJson = False) -> int:
 def report(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file; RUN.html beside the record by default.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="The file; RUN.html beside the record by default.", show_default=False),
     ] = None,
 ) -> int:
     """Write one self-contained HTML file about a run."""

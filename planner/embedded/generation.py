@@ -1,0 +1,222 @@
+"""Decoding with the language part: batches without grammar for measurements, one by one under the grammar."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hiervla.planner.embedded.configuration import LanguageConfig
+from hiervla.planner.embedded.grammar import PlanDraft, PlanGrammar, grammar_tokenizer, parse_answer, plan_schema
+from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
+from hiervla.planner.embedded.slots import SceneSlots, support_links
+from hiervla.planner.embedded.tokenizer import HISTORY_TOKENS, MAX_HISTORY, prompt_text
+from hiervla.representations.errors import CheckpointError, PlanError
+from hiervla.representations.signatures import SkillSignature
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MAX_ANSWER = 256
+_PAIR = re.compile(r'"(\w+)":"([^"]*)')
+WEIGHTS = "model.safetensors"
+
+
+def batch_slots(slots: Sequence[SceneSlots]) -> SlotBatch:
+    """Slots of several scenes, padded to the same number."""
+    most = max(1, *(len(s) for s in slots))
+
+    def padded(arrays: list[np.ndarray], width: int) -> Tensor:
+        out = np.zeros((len(arrays), most, width), np.float32)
+        for i, a in enumerate(arrays):
+            out[i, : len(a), : a.shape[1]] = a
+        return torch.from_numpy(out)
+
+    mask = torch.tensor([[i < len(s) for i in range(most)] for s in slots])
+    first = slots[0]
+    return SlotBatch(
+        padded([s.category for s in slots], first.category.shape[1]),
+        padded([s.colour for s in slots], first.colour.shape[1]),
+        padded([s.state for s in slots], first.state.shape[1]),
+        padded([s.uv for s in slots], 2),
+        padded([support_links(s) for s in slots], most),
+        mask,
+    )
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Token ids (B, P) padded on the left, and the mask (B, P) of real tokens."""
+    longest = max(len(r) for r in rows)
+    tokens = torch.tensor([[pad] * (longest - len(r)) + list(r) for r in rows])
+    mask = torch.tensor([[False] * (longest - len(r)) + [True] * len(r) for r in rows])
+    return tokens, mask
+
+
+@torch.inference_mode()
+def generate_batch(
+    model: PlannerLanguage,
+    tokenizer: PreTrainedTokenizerFast,
+    slots: Sequence[SceneSlots],
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int = 90,
+) -> list[str]:
+    """Greedy answers without a grammar; a malformed one is the model's own fault and left as it is."""
+    prompt, mask = pad_left(prompts, model.config.pad_token_id)
+    logits, _, cache = model.prefill(batch_slots(slots), prompt, mask)
+    eos = model.config.eos_token_id
+    rows: list[list[int]] = [[] for _ in slots]
+    open_rows = np.ones(len(rows), bool)
+    for _ in range(max_tokens):
+        token = logits.argmax(dim=-1)
+        for i, t in enumerate(token.tolist()):
+            if open_rows[i]:
+                open_rows[i] = t != eos
+                if t != eos:
+                    rows[i].append(t)
+        if not open_rows.any():
+            break
+        steps, _ = model.extend(token[:, None], cache)
+        logits = steps[:, 0]
+    return [tokenizer.decode(r, clean_up_tokenization_spaces=False) for r in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """An answer and how it came about.
+
+    Attributes:
+        draft: the parsed answer.
+        text: as written.
+        tokens: token ids.
+        hidden: (T, d) hidden state at each token, after the model read it; what the pointing head is asked with.
+        argument_tokens: for each remaining step, by argument name, the index into `tokens` of its value's last token.
+        logprob: sum of the log probabilities of the tokens that were not forced.
+    """
+
+    draft: PlanDraft
+    text: str
+    tokens: list[int]
+    hidden: Tensor
+    argument_tokens: list[dict[str, int]]
+    logprob: float
+
+
+class LanguageDecoder:
+    """Answers one question at a time, under the grammar of the skills and the scene.
+
+    Args:
+        model: the language part.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: PlannerLanguage, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._grammar_tokens = grammar_tokenizer(tokenizer)
+        vocabulary = tokenizer.get_vocab()
+        first = model.config.slot_token_id
+        self._names = np.array(
+            [first + i for i in range(model.config.max_slots)] + [vocabulary[h] for h in HISTORY_TOKENS]
+        )
+        self._letters = np.array([vocabulary["o"], vocabulary["h"]])
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        slots: SceneSlots,
+        instruction: str,
+        history: Sequence[str],
+        signatures: Sequence[SkillSignature],
+        max_tokens: int = MAX_ANSWER,
+    ) -> Generated:
+        """The likeliest answer, token by token.
+
+        Raises:
+            PlanError: no complete answer within `max_tokens`.
+        """
+        history = history[-MAX_HISTORY:]
+        grammar = PlanGrammar(self._grammar_tokens, plan_schema(signatures, slots, len(history)))
+        prompt = self.tokenizer.backend_tokenizer.encode(prompt_text(instruction, history)).ids
+        tokens = torch.tensor([prompt])
+        scores, _, cache = self.model.prefill(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))
+        out: list[int] = []
+        hidden: list[Tensor] = []
+        logprob = 0.0
+        while len(out) < max_tokens:
+            forced = grammar.forced()
+            if not forced:
+                if grammar.finished:
+                    break
+                token, gain = self._choose(scores[0], grammar)
+                logprob += gain
+                if token == self.model.config.eos_token_id:
+                    break
+                grammar.accept(token)
+                forced = [token, *grammar.forced()]
+            steps, states = self.model.extend(torch.tensor([forced]), cache)
+            scores = steps[:, -1]
+            out += forced
+            hidden.append(states[0])
+        else:
+            raise PlanError("answer", f"longer than {max_tokens} tokens", "Ask for less at once")
+        text = self.tokenizer.decode(out, clean_up_tokenization_spaces=False)
+        states_all = torch.cat(hidden) if hidden else torch.zeros(0, self.model.config.hidden_size)
+        return Generated(parse_answer(text), text, out, states_all, self._arguments(out), logprob)
+
+    def _choose(self, scores: Tensor, grammar: PlanGrammar) -> tuple[int, float]:
+        allowed = grammar.allowed()[: len(scores)]
+        if allowed[self._names].any():
+            # The names of slots and history lines are tokens of their own; spelling them out is not on offer.
+            allowed[self._letters] = False
+        masked = scores.masked_fill(~torch.from_numpy(allowed), -torch.inf)
+        token = int(masked.argmax())
+        return token, float(torch.log_softmax(masked, dim=-1)[token])
+
+    def _arguments(self, tokens: Sequence[int]) -> list[dict[str, int]]:
+        """Where in `tokens` each argument of each step ends."""
+        pieces = [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in tokens]
+        ends = np.cumsum([len(p) for p in pieces])
+        text = "".join(pieces)
+        found: list[dict[str, int]] = []
+        for match in _PAIR.finditer(text, text.find('"remaining"') + 1 or len(text)):
+            if match[1] == "skill":
+                found.append({})
+            elif found:
+                found[-1][match[1]] = int(np.searchsorted(ends, match.end(2)))
+        return found
+
+
+def save_language(model: PlannerLanguage, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write configuration, weights (safetensors) and tokenizer."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_language(folder: Path) -> tuple[PlannerLanguage, PreTrainedTokenizerFast]:
+    """Read what `save_language` wrote.
+
+    Raises:
+        CheckpointError: the folder holds no such checkpoint, or one that does not fit.
+    """
+    from safetensors.torch import load_file
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        config = LanguageConfig.from_pretrained(str(folder))
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder))
+        model = PlannerLanguage(config)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        remedy = "Train one with `python -m hiervla.training.planner_language`, or point to another folder"
+        raise CheckpointError(str(folder), str(error).splitlines()[0], remedy) from error
+    return model.eval(), tokenizer
