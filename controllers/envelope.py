@@ -288,9 +288,7 @@ class SafeWorld:
         message: str,
         joint: int | None = None,
     ) -> EnvelopeEvent:
-        event = EnvelopeEvent(
-            check=check, action=action, message=message, time_s=self.__world.time_s, joint=joint
-        )
+        event = EnvelopeEvent(check=check, action=action, message=message, time_s=self.__world.time_s, joint=joint)
         if self.__on_event is not None:
             try:
                 self.__on_event(event)

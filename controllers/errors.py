@@ -21,9 +21,7 @@ class UnreachablePose(HiervlaError, ValueError):
         residual_rad: angle that the best attempt left [rad].
     """
 
-    def __init__(
-        self, position: Sequence[float], yaw: float | None, residual_m: float, residual_rad: float
-    ) -> None:
+    def __init__(self, position: Sequence[float], yaw: float | None, residual_m: float, residual_rad: float) -> None:
         self.position = tuple(float(v) for v in position)
         self.yaw = yaw
         self.residual_m = residual_m

@@ -280,5 +280,3 @@ class DifferentialIK:
     def residual(self) -> tuple[float, float]:
         """What the last step left to the target: distance [m] and angle [rad]."""
         return self._solver.residual()
-
-

@@ -226,5 +226,3 @@ def _column(grid: ColumnGrid, cells: tuple[int, int, int, int], top: float, tabl
         centre=(x, y, table_z + top / 2),
         half_extents=((i1 - i0) * cell / 2, (j1 - j0) * cell / 2, top / 2),
     )
-
-

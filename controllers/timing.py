@@ -284,9 +284,7 @@ class OnlineTracker:
         return self.q
 
 
-def time_path(
-    path: ArrayLike, limits: JointLimits, *, smoothing_s: float = 0.06, tick_s: float = TICK_S
-) -> Trajectory:
+def time_path(path: ArrayLike, limits: JointLimits, *, smoothing_s: float = 0.06, tick_s: float = TICK_S) -> Trajectory:
     """Run along a smooth path from rest to rest, as fast as the limits allow, without leaving it.
 
     The speed profile comes from a forward and a backward pass over the path (velocity and acceleration limits of
@@ -333,9 +331,7 @@ def _progress(curve: CubicSpline, length: float, limits: JointLimits, smoothing_
     first = np.abs(curve(s, 1)) + 1e-9
     second = np.abs(curve(s, 2)) + 1e-9
     # Half of the acceleration may go into following the curve, the rest is left for changing speed.
-    cap = np.minimum(
-        (limits.velocity / first).min(axis=1), np.sqrt(0.5 * limits.acceleration / second).min(axis=1)
-    )
+    cap = np.minimum((limits.velocity / first).min(axis=1), np.sqrt(0.5 * limits.acceleration / second).min(axis=1))
     squares: Array = cap**2
     squares[0] = squares[-1] = 0.0
     # Acceleration that is surely available at every sample: what following the curve at full speed leaves.

@@ -194,9 +194,7 @@ class ChunkTracker:
         """One tick of a jerk-limited stop; chunks are forgotten and the gripper keeps its width."""
         self._online.brake()
         self._forget(now_s)
-        return JointCommand(
-            q=self._online.q, dq=self._online.dq, gripper_width_m=self.gripper.width_m, time_s=now_s
-        )
+        return JointCommand(q=self._online.q, dq=self._online.dq, gripper_width_m=self.gripper.width_m, time_s=now_s)
 
     def _target(self, time_s: float) -> Array:
         """Row of the timeline (x, y, z, yaw, opening) at a time; its ends are held."""

@@ -142,9 +142,7 @@ class TransitPlanner:
         if not self.limits.contain(goal, 1e-6):
             raise ValueError(f"goal joints {goal.round(3)} are outside the limits. Clip them first")
         name = "joint position (" + ", ".join(f"{v:.2f}" for v in goal) + ")"
-        return self._plan(
-            np.asarray(q, dtype=np.float64), [self.limits.clip(goal)], name, obstacles, dq, held, speed
-        )
+        return self._plan(np.asarray(q, dtype=np.float64), [self.limits.clip(goal)], name, obstacles, dq, held, speed)
 
     def _plan(
         self,

@@ -1,9 +1,10 @@
 """Content-addressed files of a record: images, depth, physical snapshots.
 
-``rgb``: PNG, the very pixels. ``depth``: magic ``HVD1``, a mode byte, height and width (uint32, little endian),
-then zstandard. Mode 1 and 2: uint16 in units of 0.1 mm (65535 stands for NaN), each row as differences from its
-left neighbour modulo 65536, low bytes first, then high bytes; mode 1 multiplies in float32, mode 2 in float64.
-Mode 0: float32 as it is. The first mode that gives back the very bits is taken. ``snapshot``: zlib.
+``rgb``: PNG, the very pixels. ``snapshot``: zlib. ``depth``: magic ``HVD1``, a mode byte, height and width (uint32,
+little endian), then zstandard of unsigned integers: each row as differences from the left neighbour modulo their
+range, all lowest bytes first, then all second bytes, and so on. Mode 1 and 2: uint16 in units of 0.1 mm (65535 stands
+for NaN); mode 1 multiplies in float32, mode 2 in float64. Mode 0: the bits of float32 as uint32. The first of the
+modes 1, 2, 0 that gives back the very bits is taken.
 """
 
 from __future__ import annotations
@@ -129,12 +130,9 @@ def encode_depth(depth_m: Depth) -> bytes:
         if units is not None and np.array_equal(
             _from_units(units, mode).view(np.uint32), np.ascontiguousarray(depth_m).view(np.uint32)
         ):
-            delta = np.diff(units, axis=1, prepend=np.uint16(0))
-            planes = np.ascontiguousarray(delta).view(np.uint8).reshape(-1, 2).T
-            body = np.ascontiguousarray(planes).tobytes()
-            return _DEPTH_HEAD.pack(_DEPTH_MAGIC, mode, height, width) + zstandard.compress(body, 3)
-    raw = np.ascontiguousarray(depth_m, dtype="<f4").tobytes()
-    return _DEPTH_HEAD.pack(_DEPTH_MAGIC, 0, height, width) + zstandard.compress(raw, 3)
+            return _DEPTH_HEAD.pack(_DEPTH_MAGIC, mode, height, width) + _pack(units)
+    bits = np.ascontiguousarray(depth_m, dtype="<f4").view("<u4")
+    return _DEPTH_HEAD.pack(_DEPTH_MAGIC, 0, height, width) + _pack(bits)
 
 
 def decode_depth(data: bytes) -> Depth:
@@ -148,18 +146,9 @@ def decode_depth(data: bytes) -> Depth:
     magic, mode, height, width = _DEPTH_HEAD.unpack_from(data)
     if magic != _DEPTH_MAGIC or mode not in {0, 1, 2} or height * width > _MAX_PIXELS:
         raise ValueError("is no depth image of a known form")
-    size = height * width * (4 if mode == 0 else 2)
-    try:
-        body = zstandard.ZstdDecompressor().decompress(data[_DEPTH_HEAD.size :], max_output_size=max(size, 1))
-    except zstandard.ZstdError as error:
-        raise ValueError(f"cannot be decompressed ({error})") from None
-    if len(body) != size:
-        raise ValueError(f"holds {len(body)} bytes, its size needs {size}")
     if mode == 0:
-        return np.frombuffer(body, "<f4").astype(np.float32).reshape(height, width)
-    planes = np.frombuffer(body, np.uint8).reshape(2, -1)
-    delta = np.ascontiguousarray(planes.T).view("<u2").reshape(height, width)
-    return _from_units(np.cumsum(delta, axis=1, dtype=np.uint16), mode)
+        return _unpack(data[_DEPTH_HEAD.size :], "<u4", height, width).view("<f4").astype(np.float32)
+    return _from_units(_unpack(data[_DEPTH_HEAD.size :], "<u2", height, width), mode)
 
 
 def encode_snapshot(data: bytes) -> bytes:
@@ -177,6 +166,26 @@ def decode_snapshot(data: bytes) -> bytes:
         return zlib.decompressobj().decompress(data, _MAX_SNAPSHOT)
     except zlib.error as error:
         raise ValueError(f"cannot be decompressed ({error})") from None
+
+
+def _pack(values: np.ndarray[Any, Any]) -> bytes:
+    delta = np.diff(values, axis=1, prepend=values.dtype.type(0))
+    planes = np.ascontiguousarray(delta).view(np.uint8).reshape(-1, values.dtype.itemsize).T
+    return zstandard.compress(np.ascontiguousarray(planes).tobytes(), 3)
+
+
+def _unpack(data: bytes, dtype: str, height: int, width: int) -> np.ndarray[Any, Any]:
+    itemsize = np.dtype(dtype).itemsize
+    size = height * width * itemsize
+    try:
+        body = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))
+    except zstandard.ZstdError as error:
+        raise ValueError(f"cannot be decompressed ({error})") from None
+    if len(body) != size:
+        raise ValueError(f"holds {len(body)} bytes, its size needs {size}")
+    planes = np.frombuffer(body, np.uint8).reshape(itemsize, -1)
+    delta = np.ascontiguousarray(planes.T).view(dtype).reshape(height, width)
+    return np.cumsum(delta, axis=1, dtype=dtype)
 
 
 def _to_units(depth_m: Depth) -> np.ndarray[Any, np.dtype[np.uint16]] | None:

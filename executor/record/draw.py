@@ -133,7 +133,7 @@ class _Pen:
     size: tuple[int, int]
 
     def cross(self, u: float, v: float, colour: Colour) -> None:
-        x, y, size = u * self.scale, v * self.scale, 4 * self.unit
+        x, y, size = u * self.scale, v * self.scale, 5 * self.unit
         # A dark rim keeps it visible on any background; the centre stays free.
         for width, ink in ((1.6 * self.unit, (0, 0, 0)), (0.7 * self.unit, colour)):
             for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -156,12 +156,12 @@ class _Pen:
         self.canvas.rectangle(corners, outline=colour, width=max(1, round(self.unit / 2)))
 
     def label(self, u: float, v: float, text: str, colour: Colour) -> None:
-        font = ImageFont.load_default(size=4 * self.unit + 1)
+        font = ImageFont.load_default(size=5 * self.unit + 1)
         left, top, right, bottom = self.canvas.textbbox((0, 0), text, font=font)
         width, height = right - left, bottom - top
-        x = u * self.scale + 5 * self.unit
+        x = u * self.scale + 6 * self.unit
         if x + width > self.size[0]:
-            x = max(0, u * self.scale - 5 * self.unit - width)
+            x = max(0, u * self.scale - 6 * self.unit - width)
         y = min(max(v * self.scale - height / 2, 0), self.size[1] - height - 2)
         self.canvas.rectangle([x - 2, y - 1, x + width + 2, y + height + 2], fill=(0, 0, 0))
         self.canvas.text((x - left, y - top), text, fill=colour, font=font)

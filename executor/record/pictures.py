@@ -8,7 +8,7 @@ from hiervla.executor.record.draw import Pixels, draw, draws
 from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt
-from hiervla.representations import Artifact, CameraFrame
+from hiervla.representations import Artifact, CameraFrame, ImageRef
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,18 @@ def step_pictures(record: RunRecord, attempt: Attempt) -> tuple[tuple[Picture, .
     3D artifacts without an image of their own are drawn into the first frame that shows them.
     """
     artifacts = artifacts_of(attempt)
-    frames: dict[str, CameraFrame] = {}
+    images: dict[str, ImageRef] = {a.image.sha256: a.image for a in artifacts if hasattr(a, "image")}
+    if not images and attempt.observations:
+        images = {f.image.sha256: f.image for f in attempt.observations[0].frames}
+    frames: list[CameraFrame] = []
     missing: list[str] = []
-    hashes = dict.fromkeys(a.image.sha256 for a in artifacts if hasattr(a, "image"))
-    if not hashes and attempt.observations:
-        hashes = dict.fromkeys(f.image.sha256 for f in attempt.observations[0].frames)
-    for sha256 in hashes:
-        if sha256 not in record.frames:
-            missing.append(f"image {sha256[:12]}… is named by an artifact but was never recorded")
-            continue
+    for image in images.values():
         try:
-            frames[sha256] = record.frame(record.frames[sha256])
+            frames.append(record.frame(record.frame_of(image)))
         except BlobError as error:
             missing.append(f"{error.blob} {error.problem}")
     pictures = []
-    for frame in frames.values():
+    for frame in frames:
         mine = tuple(a for a in artifacts if draws(a, frame))
         if mine:
             pictures.append(Picture(frame, mine))

@@ -141,9 +141,24 @@ class RunRecord:
         return next(self.of(RecordSealed), None)
 
     @cached_property
-    def frames(self) -> dict[str, FrameRecord]:
-        """Every recorded frame by the content hash of its image."""
-        return {f.image.sha256: f for observation in self.of(ObservationTaken) for f in observation.frames}
+    def _frames(self) -> dict[str, list[FrameRecord]]:
+        frames: dict[str, list[FrameRecord]] = {}
+        for observation in self.of(ObservationTaken):
+            for frame in observation.frames:
+                frames.setdefault(frame.image.sha256, []).append(frame)
+        return frames
+
+    def frame_of(self, image: ImageRef) -> FrameRecord:
+        """The recorded frame that an artifact speaks of; of equal images, the one nearest in time.
+
+        Raises:
+            BlobError: it was never recorded.
+        """
+        frames = self._frames.get(image.sha256)
+        if not frames:
+            where = f"the image {image.sha256[:12]}…"
+            raise BlobError(self.path, where, "is named by an artifact but was never recorded")
+        return min(frames, key=lambda f: (f.image.camera != image.camera, abs(f.image.time_s - image.time_s)))
 
     def frame(self, record: FrameRecord) -> CameraFrame:
         """The very frame that was recorded.
@@ -169,16 +184,13 @@ class RunRecord:
             raise BlobError(self.path, blob_name(record.rgb_blob, "rgb"), "holds another image than the event says")
         return frame
 
-    def image(self, ref: ImageRef | str) -> np.ndarray[Any, Any]:
+    def image(self, image: ImageRef) -> np.ndarray[Any, Any]:
         """The colour image (H, W, 3) uint8 that an artifact speaks of.
 
         Raises:
             BlobError: it is not in the record, or is not what was written.
         """
-        sha256 = ref if isinstance(ref, str) else ref.sha256
-        if sha256 not in self.frames:
-            raise BlobError(self.path, f"the image {sha256[:12]}…", "is named by an artifact but was never recorded")
-        return self.frame(self.frames[sha256]).rgb
+        return self.frame(self.frame_of(image)).rgb
 
     def observation(self, event: ObservationTaken) -> Observation:
         """The very observation that was recorded.

@@ -294,6 +294,12 @@ def verdict_text(event: ev.VerdictGiven) -> str:
     return f"{event.verdict.name}: {event.verdict.value} ({event.verdict.confidence:.2f})"
 
 
+def milliseconds(seconds: float) -> str:
+    """A latency as people read it: ``0.4 ms``, ``12 ms``."""
+    value = 1e3 * seconds
+    return f"{value:.1f} ms" if value < 9.95 else f"{value:.0f} ms"
+
+
 def words(outcome: str) -> str:
     """An outcome as words."""
     return outcome.replace("_", " ")

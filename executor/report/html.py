@@ -15,7 +15,7 @@ from hiervla.executor.record.draw import Pixels
 from hiervla.executor.record.errors import RecordError, RecordWriteError
 from hiervla.executor.record.pictures import artifacts_of, step_pictures
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.record.view import Attempt, RunView, State, StepRun, words
+from hiervla.executor.record.view import Attempt, RunView, State, StepRun, milliseconds, words
 from hiervla.executor.report.style import STYLE
 from hiervla.executor.report.svg import Span, bars, lines, timeline
 
@@ -195,10 +195,10 @@ def _attempt(record: RunRecord, run: StepRun, number: int, attempt: Attempt) -> 
     yield "</div></div>"
     if attempt.chunks:
         latency = [1e3 * c.wall_latency_s for c in attempt.chunks]
-        middle = sorted(latency)[len(latency) // 2]
+        middle = milliseconds(sorted(latency)[len(latency) // 2] / 1e3)
         stale = max(c.staleness_s for c in attempt.chunks)
         yield f'<p class="soft">{len(latency)} action chunks of {escape(attempt.chunks[0].chunk.policy or "policy")}, '
-        yield f"median {middle:.0f} ms; executed at most {stale:.2f} s after their observation</p>"
+        yield f"median {middle}; executed at most {stale:.2f} s after their observation</p>"
         limit = _CHUNK_LIMIT_MS if max(latency) > _CHUNK_LIMIT_MS else None
         yield bars(latency, label="time to compute each chunk", unit="ms", limit=limit)
     yield "</div>"

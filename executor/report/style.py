@@ -49,7 +49,7 @@ figure img { display: block; width: 100%; height: auto; border-radius: .4rem; im
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .25rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: .25rem .6rem .25rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: break-word; }
 th { color: var(--soft); font-weight: 500; font-size: .82rem; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 ul.plain { margin: .3rem 0; padding: 0 0 0 1.1rem; font-size: .92rem; overflow-wrap: anywhere; }

@@ -92,7 +92,7 @@ def bars(values: Sequence[float], *, label: str, unit: str, limit: float | None 
     top = max(*values, limit or 0.0, 1e-9)
     y = _scale(0.0, top, height - 6, 18)
     step = (WIDTH - _LEFT - _RIGHT) / max(len(values), 12)
-    parts = [f'<text class="soft" x="{_LEFT - 6}" y="{y(top) + 4:.1f}" text-anchor="end">{top:.0f} {unit}</text>']
+    parts = [f'<text class="soft" x="{_LEFT - 6}" y="{y(top) + 4:.1f}" text-anchor="end">{top:.3g} {unit}</text>']
     for number, value in enumerate(values):
         tone = "bad" if limit is not None and value > limit else "accent"
         parts.append(

@@ -81,7 +81,17 @@ def test_the_image_of_an_artifact_is_found_by_its_hash(whole: Path) -> None:
     image = getattr(grounded.artifacts[0], "image")  # noqa: B009
     assert np.array_equal(record.image(image), records.frame(0).rgb)
     with pytest.raises(BlobError, match="never recorded"):
-        record.image("0" * 64)
+        record.image(image.replace(sha256="0" * 64))
+
+
+def test_of_equal_images_the_one_of_the_right_time_is_meant(tmp_path: Path) -> None:
+    early, late = records.frame(1), records.frame(1).replace(time_s=9.0)
+    with RunRecorder.create(tmp_path / "run", records.manifest(), durable=False) as recorder:
+        for frame in (early, late):
+            recorder.observation(records.observation(0, ()).replace(frames=(frame,)), "plan")
+    record = RunRecord.open(tmp_path / "run")
+    assert record.frame(record.frame_of(records.image_ref(early))) == early
+    assert record.frame(record.frame_of(records.image_ref(late))) == late
 
 
 def test_events_can_be_had_by_id_and_by_class(whole: Path) -> None:

@@ -213,7 +213,7 @@ def test_a_picture_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     folder = records.make_record(tmp_path / "run")
     record = RunRecord.open(folder)
     view = RunView.of(record)
-    blob = record.frames[records.frame(0).sha256].rgb_blob
+    blob = record.frame_of(records.image_ref(records.frame(0))).rgb_blob
     (folder / "blobs" / f"{blob}.png").unlink()
     pictures, missing = step_pictures(record, view.steps[0].attempts[0])
     assert pictures == ()

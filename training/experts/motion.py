@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 MAX_WIDTH_M = 0.08
-_YAW_SPEED = 1.8
+_YAW_SPEED = 1.0
 _SLOW = 8.0
 _ACCELERATION = 0.8
 

@@ -21,9 +21,9 @@ class FrontCamera:
         aspect: image width / height.
     """
 
-    eye: tuple[float, float, float] = (1.25, 0.0, 0.85)
-    look_at: tuple[float, float, float] = (0.42, 0.0, 0.02)
-    focal: float = 0.883
+    eye: tuple[float, float, float] = (1.25, 0.0, 1.0)
+    look_at: tuple[float, float, float] = (0.376, 0.0, 0.0)
+    focal: float = 0.8134
     aspect: float = 4 / 3
 
     def project(self, points_w: np.ndarray) -> np.ndarray:

@@ -272,6 +272,9 @@ def position_on(
         return free_spot(scene, rng)
     base = scene.objects[support]
     x, y, z = base.position
+    if base.category == "drawer":
+        # The drawer's own position is its handle; what lies in it lies behind that.
+        y += DRAWER_DEPTH
     if base.category in SHELVES:
         taken = {round((scene.objects[o].position[0] - x) / 0.1) for o in scene.on(support)}
         return x + 0.1 * next((k for k in (0, 1, -1) if k not in taken), 0), y, z
@@ -344,6 +347,9 @@ def moved(
 
 HOME: Final = (0.35, 0.0, 0.36)
 """Where a held object hangs while the planner looks [m]."""
+
+DRAWER_DEPTH: Final = 0.14
+"""Distance from the drawer's handle to the middle of its floor, towards +y [m]."""
 
 DRAWER_TRAVEL: Final = 0.15
 """How far the drawer slides towards -y [m]."""

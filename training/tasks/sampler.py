@@ -21,10 +21,10 @@ from hiervla.training.tasks.domain import (
 )
 
 _FIXTURES = {
-    "top_shelf": (0.34, -0.587, 0.20),
-    "bottom_shelf": (0.34, -0.395, 0.06),
-    "drawer": (0.50, 0.45, 0.02),
-    "bin": (0.25, 0.45, 0.0),
+    "top_shelf": (0.30, -0.592, 0.20),
+    "bottom_shelf": (0.30, -0.40, 0.06),
+    "drawer": (0.46, 0.41, 0.046),
+    "bin": (0.20, 0.46, 0.05),
 }
 
 

@@ -13,7 +13,7 @@ from hiervla.cli.terminal import coloured, console, counts, outcome_text, run_tr
 from hiervla.executor.record.describe import describe, evidence
 from hiervla.executor.record.errors import RecordError
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.record.view import Attempt, RunView, StepRun, words
+from hiervla.executor.record.view import Attempt, RunView, StepRun, milliseconds, words
 from hiervla.representations import UnknownNameError
 
 
@@ -179,19 +179,23 @@ def _print_step(record: RunRecord, run: StepRun, number: int, attempt: Attempt) 
     ended = words(attempt.outcome or "cut off")
     of = f"attempt {number} of {len(run.attempts)}: {ended}"
     out.print(f"  {of}{f', {attempt.finished.reason}' if attempt.finished and attempt.finished.reason else ''}")
+    happened = [
+        (t.time_s, f"{t.purpose} by {t.method}, {t.duration_s:.2f} s, planned in {milliseconds(t.wall_latency_s)}")
+        for t in attempt.transits
+    ]
     for verdict in attempt.verdicts:
         if verdict.phase != "during" or verdict is attempt.verdicts[-1] or verdict.verdict.yes:
             v = verdict.verdict
             shown = f" ({evidence(v.evidence)})" if v.evidence else ""
-            out.print(f"  {verdict.time_s:7.2f} s  {verdict.phase}  {v.name}: {v.value} {v.confidence:.2f}{shown}")
-    for transit in attempt.transits:
-        out.print(f"  {transit.time_s:7.2f} s  {transit.purpose} by {transit.method}, {transit.duration_s:.2f} s")
+            happened.append((verdict.time_s, f"{verdict.phase}  {v.name}: {v.value} {v.confidence:.2f}{shown}"))
+    for time_s, text in sorted(happened, key=lambda item: item[0]):
+        out.print(Text(f"  {time_s:7.2f} s  {text}"))
     if attempt.chunks:
-        latency = [1e3 * c.wall_latency_s for c in attempt.chunks]
+        latency = [c.wall_latency_s for c in attempt.chunks]
         stale = max(c.staleness_s for c in attempt.chunks)
         out.print(
-            f"  {len(attempt.chunks)} chunks of '{attempt.chunks[0].chunk.policy}': {min(latency):.0f} to "
-            f"{max(latency):.0f} ms each, executed at most {stale:.2f} s after their observation"
+            f"  {len(attempt.chunks)} chunks of '{attempt.chunks[0].chunk.policy}': {milliseconds(min(latency))} "
+            f"to {milliseconds(max(latency))} each, executed at most {stale:.2f} s after their observation"
         )
     for artifact in artifacts_of(attempt):
         for line in describe(artifact):

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from hiervla.executor.record.view import Attempt, Chapter, RunView, State, StepRun, verdict_text, words
+from hiervla.executor.record.view import Attempt, Chapter, RunView, State, StepRun, milliseconds, verdict_text, words
 
 if TYPE_CHECKING:
     from hiervla.executor.record.draw import Colour
@@ -153,8 +153,8 @@ def _add_attempt(branch: Tree, run: StepRun, number: int, attempt: Attempt) -> N
         node.add(line)
     if attempt.chunks:
         latencies = sorted(c.wall_latency_s for c in attempt.chunks)
-        middle = 1e3 * latencies[len(latencies) // 2]
-        node.add(Text(f"{_count(len(attempt.chunks), 'chunk')}, {middle:.0f} ms each (median)", style="dim"))
+        middle = milliseconds(latencies[len(latencies) // 2])
+        node.add(Text(f"{_count(len(attempt.chunks), 'chunk')}, {middle} each (median)", style="dim"))
     for event in attempt.envelope:
         node.add(Text(f"envelope {event.action} ({event.check}): {event.message}", style="yellow"))
 
