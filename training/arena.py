@@ -106,8 +106,8 @@ class Arena:
         height = max(TRAVEL_Z, float(start[2]), float(position[2]))
         up = np.array([start[0], start[1], height])
         over = np.array([position[0], position[1], height])
-        way = [Waypoint(up, now, opening, 0.5, through=True)] if height - start[2] > 0.03 else []
-        way += [Waypoint(over, yaw, opening, 0.5, through=True), Waypoint(np.array(position), yaw, opening, 0.4)]
+        way = [Waypoint(up, now, opening, 0.4, through=True)] if height - start[2] > 0.03 else []
+        way += [Waypoint(over, yaw, opening, 0.4, through=True), Waypoint(np.array(position), yaw, opening, 0.3)]
         rows = follow(start, np.zeros(3), now, way, 60, RATE_HZ)
         moving = np.flatnonzero(np.abs(np.diff(rows, axis=0)).max(axis=1) > 1e-5)
         length = int(moving[-1]) + 2 if len(moving) else 1

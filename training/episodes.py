@@ -228,9 +228,12 @@ def verdict(arena: Arena, before: State, task: Task) -> str:
         if name != task.object and np.linalg.norm(new.position - old.position) > 0.04 and old.position[1] < 0.25:
             return f"moved {name}"
     thing = str(task.object)
+    if task.skill == "throw_away":
+        x, y, z = after.things[thing].position
+        inside = arena.scene.furniture.region("bin").contains(float(x), float(y)) and z < 0.12
+        return "" if inside and after.held is None else f"not in the bin but at {x:.2f}, {y:.2f}, {z:.2f}"
     wanted: dict[str, tuple[str, ...]] = {
         "pick": ("on", thing, "gripper"),
-        "throw_away": ("on", thing, "bin"),
         "place": ("on", thing, task.onto or task.place or "table"),
         "open_drawer": ("drawer_open",),
         "close_drawer": ("drawer_closed",),

@@ -108,7 +108,7 @@ class StreamWriter:
         for number, (name, topic, schema) in _SCHEMAS.items():
             Schema(id=number, name=name, encoding="jsonschema", data=schema).write(builder)
             Channel(id=number, topic=topic, message_encoding="json", metadata={}, schema_id=number).write(builder)
-        _write_all(self._fd, MCAP0_MAGIC + bytes(builder.end()))  # type: ignore[no-untyped-call]
+        _write_all(self._fd, MCAP0_MAGIC + bytes(builder.end()))
 
     def tick(self, command: JointCommand, proprio: Proprioception) -> None:
         """Append one tick in one write.
@@ -202,7 +202,7 @@ def finish(path: Path, extra: Iterable[ExtraMessage] = ()) -> None:
             sequence = counts.get(channel, 0)
             counts[channel] = sequence + 1
             writer.add_message(channel, log_time=time, data=data, publish_time=time, sequence=sequence)
-        writer.finish()  # type: ignore[no-untyped-call]
+        writer.finish()
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

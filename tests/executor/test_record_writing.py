@@ -239,8 +239,8 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged
 def test_ticks_read_back_as_the_same_float64(tmp_path: Path) -> None:
     with RunRecorder.create(tmp_path / "run", records.manifest(), durable=False) as recorder:
         started(recorder)
-        for tick in range(50):
-            recorder.tick(records.command(tick), records.proprio(tick))
+        for number in range(50):
+            recorder.tick(records.command(number), records.proprio(number))
         open_ticks = list(RunRecord.open(tmp_path / "run").ticks())
     closed_ticks = list(RunRecord.open(tmp_path / "run").ticks())
     for ticks in (open_ticks, closed_ticks):

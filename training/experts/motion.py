@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 MAX_WIDTH_M = 0.08
-_YAW_SPEED = 1.0
+_YAW_SPEED = 0.9
+_YAW_ACCELERATION = 2.5
 _SLOW = 8.0
 _ACCELERATION = 0.8
 
@@ -62,7 +63,7 @@ def follow(
     speed_now = [float(v) for v in velocity]
     rows = np.empty((horizon, 5))
     queue = [(*(float(v) for v in w.position), w) for w in waypoints]
-    waited, tick = 0.0, 0.02
+    waited, spin, tick = 0.0, 0.0, 0.02
     reach = _ACCELERATION * tick
     for k in range(horizon):
         for _ in range(max(1, round(1.0 / rate_hz / tick))):
@@ -84,7 +85,9 @@ def follow(
             share = min(1.0, reach / max(size, 1e-9))
             speed_now = [s + c * share for s, c in zip(speed_now, change, strict=True)]
             here = [h + s * tick for h, s in zip(here, speed_now, strict=True)]
-            angle += gap_yaw * (tick / time)
+            wanted = math.copysign(min(abs(gap_yaw) / time, math.sqrt(3.0 * abs(gap_yaw)), 6.0 * abs(gap_yaw)), gap_yaw)
+            spin += min(max(wanted - spin, -_YAW_ACCELERATION * tick), _YAW_ACCELERATION * tick)
+            angle += spin * tick
         rows[k] = *here, angle, queue[0][3].opening
     return rows
 

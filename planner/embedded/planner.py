@@ -1,0 +1,372 @@
+"""The planner that comes with hiervla: one camera image and an instruction in, a plan with points out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from hiervla.planner.base import GroundingError, PlannerContext, RejectedAttempt
+from hiervla.planner.embedded.slots import SceneSlots
+from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
+from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
+from hiervla.planner.grounding import (
+    UngroundedError,
+    check_inside,
+    check_workspace,
+    lift_bar,
+    lift_opening,
+    lift_point,
+)
+from hiervla.representations import (
+    AffordanceMap,
+    Artifact,
+    Box,
+    Boxes,
+    CameraFrame,
+    CheckpointError,
+    ImageRef,
+    Keypoint,
+    Keypoints,
+    Observation,
+    Plan,
+    PlanError,
+    Provenance,
+    Refusal,
+    SkillSignature,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from hiervla.planner.embedded.generation import Generated, LanguageDecoder
+    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning, Seen
+    from hiervla.planner.embedded.pointing import PointRequest
+    from hiervla.planner.embedded.vision import Slot
+
+WEIGHTS: Final = Path(__file__).parent / "weights"
+"""The checkpoint that ships with the package."""
+_LOW: Final = ("plate", "spill")
+"""Things that hardly rise above what they lie on."""
+
+
+class EmbeddedPlanner:
+    """Plans with the small model of `hiervla.planner.embedded`; needs no network and no GPU.
+
+    Args:
+        path: folder of a checkpoint; the one that ships with the package by default.
+        camera: name of the camera that it looks through.
+
+    Attributes:
+        rejected: attempts of the last plan that did not pass the checks.
+
+    Raises:
+        CheckpointError: the folder holds no readable checkpoint of this model.
+    """
+
+    def __init__(self, path: Path | str | None = None, camera: str = "front") -> None:
+        self.camera = camera
+        self.rejected: tuple[RejectedAttempt, ...] = ()
+        self._model, self._decoder, self.id = _load(Path(path) if path is not None else WEIGHTS)
+        self._boxes: dict[str, list[Slot]] = {}
+
+    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        """A plan whose remaining steps lead from here to the goal, or a polite no.
+
+        Raises:
+            CameraError: the planner's camera is not in the observation.
+        """
+        self.rejected = ()
+        began = time.perf_counter()
+        frame = observation.frame(self.camera)
+        seen, slots = self._look(frame)
+        names = self._model.scene_slots(seen.slots[0])
+        words = names.names()
+        if not instruction.strip():
+            return Refusal(
+                reason="empty_instruction",
+                message='Tell me what to do, for example "put the red mug on the top shelf".',
+                seen=tuple(words),
+                provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
+            )
+        signatures = {s.name: s for s in context.skills}
+        records = context.history[-MAX_HISTORY:]
+        lines = [record_line(r.step, r.outcome == "succeeded", r.source, signatures.get(r.step.skill)) for r in records]
+        prompt = prompt_text(instruction, lines)
+        provenance = Provenance(
+            model=self.id,
+            prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
+            sampling={"decoding": "greedy", "grammar": "json_schema", "seed": context.seed},
+        )
+        try:
+            answer = self._decoder.answer(names, instruction, lines, context.skills)
+        except PlanError as error:
+            self.rejected = (RejectedAttempt(raw_text="", problem=str(error)),)
+            return Refusal(
+                reason="not_understood",
+                message="I could not make a plan of that; please say it in fewer or other words.",
+                seen=tuple(words),
+                provenance=provenance.replace(latency_s=time.perf_counter() - began),
+            )
+        provenance = provenance.replace(raw_text=answer.text)
+        draft = answer.draft
+        done = tuple(dict.fromkeys(k for k in draft.done if k < len(records)))
+        if draft.refuse is not None or (not draft.remaining and not any(r.outcome == "succeeded" for r in records)):
+            draft = draft if draft.refuse is not None else replace(draft, refuse="nothing_to_do")
+            assert draft.refuse is not None
+            return Refusal(
+                reason=draft.refuse,
+                message=refusal_message(draft, words),
+                missing=(draft.missing,) if draft.missing else (),
+                seen=tuple(words),
+                provenance=provenance.replace(latency_s=time.perf_counter() - began),
+            )
+        image = image_ref(frame)
+        finished = [
+            records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)
+        ]
+        steps = self._steps(answer, names, slots, seen, signatures, image, len(finished))
+        provenance = provenance.replace(latency_s=time.perf_counter() - began)
+        return Plan(
+            goal=instruction.strip(),
+            steps=(*finished, *steps),
+            done=tuple(s.id for s in finished),
+            remaining=tuple(s.id for s in steps),
+            scene=_scene(slots, image),
+            provenance=provenance,
+        )
+
+    def ground(self, observation: Observation, step: Step) -> Step:
+        """The step with its keypoints lifted to the world frame.
+
+        Raises:
+            GroundingError: a keypoint stands on nothing, outside of the workspace or away from its thing, or it
+                belongs to another image; or the step has none.
+            CameraError: the camera gives no depth.
+        """
+        frame = observation.frame(self.camera)
+        frame.require_depth()
+        grounded: list[Artifact] = []
+        found = False
+        for artifact in step.artifacts:
+            if not isinstance(artifact, Keypoints):
+                grounded.append(artifact)
+                continue
+            if artifact.image.sha256 != frame.sha256:
+                raise GroundingError(step.id, "its keypoint belongs to another image than the one given")
+            try:
+                points = tuple(self._ground(frame, step, p) for p in artifact.points)
+            except UngroundedError as error:
+                problem = f"keypoint '{error.label}' at (u={error.u:.0f}, v={error.v:.0f}): {error.problem}"
+                raise GroundingError(step.id, problem) from error
+            grounded.append(artifact.replace(points=points))
+            found = True
+        if not found:
+            raise GroundingError(step.id, f"there is no point in the image for '{step}'")
+        return step.replace(artifacts=tuple(grounded))
+
+    def _look(self, frame: CameraFrame) -> tuple[Seen, list[Slot]]:
+        """What the model sees, and its slots in pixels of the frame."""
+        from hiervla.planner.embedded.processing import HierVLAPlannerImageProcessor
+
+        height, width = self._model.image_size
+        pixels = HierVLAPlannerImageProcessor(height, width).preprocess(frame.rgb)["pixel_values"]
+        seen = self._model.see(pixels)
+        sx, sy = frame.width / width, frame.height / height
+        slots = []
+        for s in seen.slots[0]:
+            a, b, c, d = s.box
+            slots.append(replace(s, u=s.u * sx, v=s.v * sy, box=(a * sx, b * sy, c * sx, d * sy)))
+        self._boxes = {frame.sha256: slots}
+        return seen, slots
+
+    def _steps(
+        self,
+        answer: Generated,
+        names: SceneSlots,
+        slots: Sequence[Slot],
+        seen: Seen,
+        signatures: Mapping[str, SkillSignature],
+        image: ImageRef,
+        first: int,
+    ) -> list[Step]:
+        from hiervla.planner.embedded.pointing import make_batch, request_of
+
+        kinds = [names.category_of(i) for i in range(len(names))]
+        calls = answer.draft.remaining
+        asked: list[tuple[int, PointRequest]] = []
+        for k, call in enumerate(calls):
+            request = request_of(call, signatures[call["skill"]], kinds)
+            if request is not None:
+                asked.append((k, request))
+        pointed: dict[int, tuple[np.ndarray[Any, Any], float, float, float, str]] = {}
+        if asked:
+            height, width = self._model.image_size
+            rows = []
+            for k, request in asked:
+                where = answer.argument_tokens[k].get(request.argument)
+                state = answer.hidden[where] if where is not None else None
+                rows.append((0, request, seen.slots[0], state))
+            batch = make_batch(rows, width, height, self._model.language.config.hidden_size)
+            maps, points, mass = self._model.point(seen.dense, batch)
+            sx, sy = image.width / width, image.height / height
+            for n, (k, request) in enumerate(asked):
+                u, v = (float(c) for c in points[n])
+                sure = 1.0 if request.slot is None else slots[request.slot].score
+                values = maps[n].numpy().astype(np.float32)
+                pointed[k] = (values, u * sx, v * sy, float(mass[n]) * sure, _label(request, names))
+        steps: list[Step] = []
+        for k, call in enumerate(calls):
+            args = {name: _word(value, names) for name, value in call.items() if name != "skill"}
+            if call["skill"] == "pick" and call["object"][1:].isdigit():
+                args["source"] = names.source(int(call["object"][1:]))
+            before, after = conditions(call["skill"], args)
+            artifacts: tuple[Artifact, ...] = ()
+            if k in pointed:
+                values, u, v, confidence, label = pointed[k]
+                point = Keypoint(label=label, u=u, v=v, confidence=min(max(confidence, 0.0), 1.0))
+                artifacts = (
+                    Keypoints(image=image, points=(point,)),
+                    AffordanceMap(image=image, label=label, values=values / values.sum()),
+                )
+            steps.append(
+                Step(
+                    id=f"s{first + k + 1}",
+                    skill=call["skill"],
+                    args=args,
+                    text=step_text(call["skill"], args),
+                    artifacts=artifacts,
+                    depends_on=tuple(f"s{first + j + 1}" for j in _needs(calls, k)),
+                    preconditions=before,
+                    postconditions=after,
+                )
+            )
+        return steps
+
+    def _ground(self, frame: CameraFrame, step: Step, point: Keypoint) -> Keypoint:
+        slots = self._boxes.get(frame.sha256)
+        if slots is None:
+            _, slots = self._look(frame)
+        if step.skill == "throw_away":
+            bins = [s for s in slots if s.category_name == "bin"]
+            if not bins:
+                raise UngroundedError(point.label, point.u, point.v, "there is no bin in view")
+            check_inside("bin", point, bins[0].box, frame.width)
+            lifted = lift_opening(frame, point.u, point.v, bins[0].box, point.label)
+        elif step.skill in ("open_drawer", "close_drawer"):
+            lifted = lift_bar(frame, point.u, point.v, point.label)
+        else:
+            lifted = lift_point(frame, point.u, point.v, point.label)
+        if step.skill in ("pick", "wipe"):
+            named = step.args.get("object", step.args.get("surface", ""))
+            near = [s for s in slots if s.name == named]
+            if near:
+                s = min(near, key=lambda s: float(np.hypot(s.u - point.u, s.v - point.v)))
+                check_inside(named, point, s.box, frame.width)
+                if step.skill == "pick" and s.category_name not in _LOW and lifted.position_w[2] < 0.006:
+                    raise UngroundedError(point.label, point.u, point.v, "it shows the bare table")
+        check_workspace(point.label, point, lifted.position_w)
+        return point.replace(position_w=lifted.position_w, confidence=point.confidence * lifted.confidence)
+
+
+def image_ref(frame: CameraFrame) -> ImageRef:
+    """Reference to the very image that was looked at."""
+    return ImageRef(
+        camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
+    )
+
+
+def _word(value: str, names: SceneSlots) -> str:
+    if value.startswith("o") and value[1:].isdigit() and int(value[1:]) < len(names):
+        return names.name(int(value[1:]))
+    return value
+
+
+def _label(request: PointRequest, names: SceneSlots) -> str:
+    thing = "table" if request.slot is None else names.name(request.slot)
+    return thing if request.role == "object" else f"{request.role.replace('_', ' ')} {thing}"
+
+
+def _needs(calls: Sequence[Mapping[str, str]], k: int) -> list[int]:
+    """Earlier steps that step `k` needs: the last one about each thing that it speaks of, and what fills the hand."""
+
+    def things(call: Mapping[str, str]) -> set[str]:
+        return {v for name, v in call.items() if name != "skill" and v[:1] == "o" and v[1:].isdigit()}
+
+    needed = set()
+    for thing in things(calls[k]):
+        earlier = [j for j in range(k) if thing in things(calls[j])]
+        needed.update(earlier[-1:])
+    if calls[k]["skill"] == "wipe":
+        needed.update([j for j in range(k) if calls[j]["skill"] == "pick"][-1:])
+    return sorted(needed)
+
+
+def _scene(slots: Sequence[Slot], image: ImageRef) -> tuple[Artifact, ...]:
+    """Everything that was seen, as boxes and keypoints."""
+    if not slots:
+        return ()
+    boxes, points = [], []
+    for s in slots:
+        a, b = max(0.0, s.box[0]), max(0.0, s.box[1])
+        c, d = min(float(image.width), s.box[2]), min(float(image.height), s.box[3])
+        if a < c and b < d:
+            boxes.append(Box(label=s.name, u_min=a, v_min=b, u_max=c, v_max=d, confidence=s.score))
+        state = s.state_name.replace("_", " ")
+        label = s.name if state == "none" else f"{s.name} ({state})"
+        u, v = min(max(s.u, 0.0), float(image.width)), min(max(s.v, 0.0), float(image.height))
+        points.append(Keypoint(label=label, u=u, v=v, confidence=s.score))
+    return (Boxes(image=image, boxes=tuple(boxes)), Keypoints(image=image, points=tuple(points)))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: HierVLAPlannerForPlanning
+    decoder: LanguageDecoder
+    id: str
+
+
+def _load(folder: Path) -> tuple[HierVLAPlannerForPlanning, LanguageDecoder, str]:
+    weights = folder / "model.safetensors"
+    try:
+        stamp = weights.stat().st_mtime_ns
+    except OSError as error:
+        raise CheckpointError(
+            str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY
+        ) from error
+    loaded = _cached(str(folder), stamp)
+    return loaded.model, loaded.decoder, loaded.id
+
+
+_REMEDY: Final = "Train one with `hiervla train planner`, or name another folder"
+
+
+@lru_cache(maxsize=2)
+def _cached(folder: str, stamp: int) -> _Loaded:
+    """Reading takes seconds and the model never changes, so agents share it; `stamp` notices a new file."""
+    from safetensors import SafetensorError
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    from hiervla.planner.embedded.generation import LanguageDecoder
+    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning
+
+    logging.disable_progress_bar()
+    try:
+        model, notes = HierVLAPlannerForPlanning.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(folder, str(error).splitlines()[0], _REMEDY) from error
+    wrong = [*notes["missing_keys"], *notes["unexpected_keys"], *notes["mismatched_keys"]]
+    if wrong:
+        raise CheckpointError(folder, f"{len(wrong)} weights are missing, unknown or of another shape", _REMEDY)
+    digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:8]
+    return _Loaded(model.eval(), LanguageDecoder(model.language, tokenizer), f"hiervla-embedded@{digest}")
