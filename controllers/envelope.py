@@ -4,7 +4,7 @@ What passes keeps the joints' position, velocity and acceleration limits, keeps 
 in its workspace, and can still be stopped in time: a command passes only if braking after it ends in a safe posture.
 Small excess is limited; gross excess, NaN and a broken clock are refused, and a refusal latches a hold until
 :meth:`SafeWorld.reset`. At 50 Hz a motion that keeps the acceleration limit keeps the jerk limit as well: going from
-full deceleration to full acceleration within one tick needs less than a fifth of the jerk that the arm allows.
+full deceleration to full acceleration within one tick needs a fifth of the jerk that the arm allows.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 _MAGIC = b"hiervla-envelope-1\n"
 _MAX_STOP_TICKS = 200
+_PRESSING_N = 3.0
 # An excess that comes back within half a second is the same one, and is not reported again.
 _QUIET_TICKS = 25
 
@@ -267,7 +268,9 @@ class SafeWorld:
         """Start from what the arm measures, as if it stood still there."""
         proprio = self.__world.proprio()
         self.__judge.start(proprio.q)
-        self.__width = min(max(proprio.gripper_width_m, 0.0), panda.GRIPPER_MAX_WIDTH_M)
+        # Fingers that press hold something; the measured width as a command would let it fall.
+        pressing = proprio.gripper_effort_n >= _PRESSING_N
+        self.__width = 0.0 if pressing else min(max(proprio.gripper_width_m, 0.0), panda.GRIPPER_MAX_WIDTH_M)
         self.__time = -np.inf
         self.__count = 0
         self.__yield_to = None

@@ -23,6 +23,7 @@ class PerfectArm:
         history: (7,) joint positions, the start first, then one a tick.
         commands: what arrived.
         stuck: joint position offsets that the measurement shows, to play a blocked arm.
+        effort_n: what the gripper measures.
         closed: whether `close` was called.
     """
 
@@ -32,6 +33,7 @@ class PerfectArm:
         self.history: list[Array] = [np.array(q, dtype=np.float64)]
         self.commands: list[JointCommand] = []
         self.stuck = np.zeros(panda.N_JOINTS)
+        self.effort_n = 0.0
         self.closed = False
         self._width = panda.GRIPPER_MAX_WIDTH_M
         self._ticks = 0
@@ -50,6 +52,7 @@ class PerfectArm:
             dq=np.zeros(panda.N_JOINTS),
             T_world_ee=self._kinematics.forward(q),
             gripper_width_m=self._width,
+            gripper_effort_n=self.effort_n,
             time_s=self.time_s,
         )
 

@@ -31,6 +31,7 @@ _COARSE_RAD = 0.05
 _FINE_RAD = 0.02
 _LIFTS_M = (0.02, 0.05, 0.10, 0.16, 0.24)
 _SAFE_HEIGHTS_M = (0.0, 0.06, 0.12, 0.20)
+_RISE_M = 0.03
 _ROUNDINGS_RAD = (0.5, 0.25, 0.1, 0.03)
 
 
@@ -101,6 +102,7 @@ class TransitPlanner:
         dq: ArrayLike | None = None,
         held: HeldObject | None = None,
         speed: float = 1.0,
+        may_rise_m: float = 0.0,
     ) -> Transit:
         """Transit to a top-down pose; `yaw` counts modulo pi, and either side of the gripper will do.
 
@@ -112,15 +114,28 @@ class TransitPlanner:
             dq: (7,) present velocity; the arm is stopped first if it moves [rad/s].
             held: size of an object in the gripper.
             speed: share of the limits to use, in (0, 1].
+            may_rise_m: where the pose touches something, poses up to this much higher will do [m].
 
         Raises:
             UnreachablePose: the arm cannot get there at all.
             NoPath: it could, but everything that was tried touches something.
         """
-        goals = list(self.kinematics.topdown_candidates(position, yaw, q))
+        start = np.asarray(q, dtype=np.float64)
         x, y, z = (float(v) for v in np.asarray(position))
         name = f"hover pose ({x:.3f}, {y:.3f}, {z:.3f}) m, yaw {yaw:.2f} rad"
-        return self._plan(np.asarray(q, dtype=np.float64), goals, name, obstacles, dq, held, speed)
+        for rise in np.arange(0.0, may_rise_m + 1e-9, _RISE_M):
+            try:
+                goals = list(self.kinematics.topdown_candidates((x, y, z + rise), yaw, start))
+                return self._plan(start, goals, name, obstacles, dq, held, speed)
+            except NoPath as error:
+                if error.reason != "goal_in_collision":
+                    raise
+                refusal = error
+            except UnreachablePose:
+                if rise == 0.0:
+                    raise
+                break
+        raise refusal
 
     def to_joints(
         self,

@@ -25,7 +25,7 @@ from hiervla.executor.config import LoopConfig
 from hiervla.executor.loop import Orchestrator
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
-from hiervla.executor.record.manifest import Manifest
+from hiervla.executor.record.manifest import Manifest, new_run_folder
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.segment import PolicyRunner
@@ -237,7 +237,7 @@ class Agent:
                 config=json.loads(self.config.to_json()),
             )
             recorder: Recorder = (
-                NullRecorder() if record is None else RunRecorder.create(Path(record) / manifest.run_id, manifest)
+                NullRecorder() if record is None else RunRecorder.create(new_run_folder(record, manifest.run_id), manifest)
             )
             if on_event is not None:
                 recorder.subscribe(on_event)
@@ -259,6 +259,8 @@ class Agent:
             config=json.loads(self.config.to_json()),
         )
         body = Body(world, recorder, self.config, token, seed=seed)
+        # Where replay begins; a world that was built anew may differ in another version.
+        body.snapshot("start")
         policies = PolicyRunner(self._policy, body, recorder, self.config)
         loop = Orchestrator(
             planner=self.planner,

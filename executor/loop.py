@@ -135,7 +135,7 @@ class Orchestrator:
             key = str(step)
             outcome, reason = self._attempt(step, state.failures.get(key, 0))
             state.attempts += 1
-            state.history.append(StepRecord(step=step, outcome=outcome, source=state.belief.source))
+            state.history.append(StepRecord(step=step, outcome=outcome, source=step.args.get("source", "")))
             if outcome != "succeeded":
                 state.failures[key] = state.failures.get(key, 0) + 1
                 if state.failures[key] > config.max_retries and config.verify:

@@ -35,8 +35,14 @@ def _dining_scene(seed: int) -> SceneSpec:
 
     return sample_scene(
         seed,
-        n_objects=(4, 6),
-        require=[("mug", "red", "table"), ("sponge", None, "table")],
+        n_objects=5,
+        require=[
+            ("mug", "red", "table"),
+            ("sponge", None, "table"),
+            ("can", None, "table"),
+            ("block", None, "table"),
+            ("plate", None, "table"),
+        ],
         spill=True,
         drawer_open=False,
         stacks=0,

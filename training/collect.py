@@ -1,4 +1,4 @@
-"""Demonstrations from the scripted experts: whole stories in random scenes, kept where ground truth says they succeeded."""
+"""Demonstrations from the scripted experts: whole stories in random scenes, kept where they succeeded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hiervla.executor.policies.features import FeatureSpec
 from hiervla.representations.errors import HiervlaError, UnknownNameError
 from hiervla.training.arena import Arena
 from hiervla.training.demos import DemoWriter
-from hiervla.training.episodes import Episode, Noise, demonstrate, hover
+from hiervla.training.episodes import Episode, Noise, attempt, demonstrate, hover
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
 from hiervla.worlds.tabletop.sampling import Request, sample_scene
@@ -43,8 +44,8 @@ class CollectReport:
     """What a collection gave.
 
     Attributes:
-        kept: successful episodes by skill.
-        failed: episodes that were thrown away, by skill.
+        kept: episodes by skill.
+        failed: episodes that failed, by skill; thrown away unless a policy drove.
         reasons: why, with counts.
         samples: labelled moments in all.
         seconds: wall time [s].
@@ -67,9 +68,13 @@ def run_collect(
     seed: int = 0,
     workers: int = 1,
     budget_s: float | None = None,
+    policy: str | Path | None = None,
     on_progress: Callable[[CollectReport], None] | None = None,
 ) -> CollectReport:
     """Collect demonstrations into `out`.
+
+    With `policy`, that policy drives, and the expert says at every moment what it would have done (DAgger,
+    arXiv 1011.0686). Failures are then the most instructive episodes, and are kept.
 
     Args:
         out: folder for the shards `demos-<seed>-<number>.npz`.
@@ -78,17 +83,19 @@ def run_collect(
         seed: of scenes, tasks and errors; with one worker the same seed gives the same shards.
         workers: processes.
         budget_s: wall time after which no further scene is started [s].
+        policy: folder of the weights that drive; None: the experts do.
         on_progress: called with the report so far after every scene.
 
     Raises:
         UnknownNameError: a skill does not exist.
+        CheckpointError: the policy's weights cannot be read.
     """
     for skill in skills:
         if skill not in SKILLS:
             raise UnknownNameError("skill", skill, SKILLS)
     folder, began = Path(out), time.monotonic()
     report, features = CollectReport(), FeatureSpec()
-    writer = DemoWriter(_recipe(seed, skills), features)
+    writer = DemoWriter(_recipe(seed, skills, policy), features)
 
     def flush() -> None:
         path = folder / f"demos-{seed}-{len(report.shards):03d}.npz"
@@ -96,14 +103,15 @@ def run_collect(
         report.shards.append(path)
 
     scenes = _scene_seeds(seed, skills)
-    for results in _work(scenes, frozenset(skills), workers):
+    for results in _work(scenes, frozenset(skills), workers, policy):
         for episode, number in results:
             skill = episode.task.skill
-            if episode.success and skill in skills:
+            keep = episode.success or (policy is not None and len(episode.samples) > 0)
+            if keep and skill in skills:
                 writer.add(skill, episode.samples, number)
                 report.kept[skill] += 1
                 report.samples += len(episode.samples)
-            elif not episode.success:
+            if not episode.success:
                 report.failed[skill] += 1
                 report.reasons[f"{skill}: {episode.reason.split(' ')[0]}"] += 1
         report.seconds = time.monotonic() - began
@@ -119,13 +127,26 @@ def run_collect(
     return report
 
 
-def _recipe(seed: int, skills: Sequence[str]) -> dict[str, Any]:
+def _recipe(seed: int, skills: Sequence[str], policy: str | Path | None) -> dict[str, Any]:
     from hiervla._version import __version__
 
     return {
         "name": RECIPE, "seed": seed, "skills": list(skills), "noise": asdict(Noise()), "version": __version__,
-        "driver": "expert",
+        "driver": "expert" if policy is None else "policy",
     }  # fmt: skip
+
+
+def _driver(policy: str | Path | None, features: FeatureSpec) -> Driver:
+    if policy is None:
+        return partial(demonstrate, features=features)
+    from hiervla.executor.policies.flow import FlowPolicy
+
+    pilot = FlowPolicy.load(policy)
+
+    def drive(arena: Arena, task: Task, rng: np.random.Generator) -> Episode:
+        return attempt(arena, task, pilot, int(rng.integers(2**31)), record=True, features=features)
+
+    return drive
 
 
 def _scene_seeds(seed: int, skills: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -139,22 +160,24 @@ def _scene_seeds(seed: int, skills: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def _work(
-    scenes: Iterator[tuple[str, int]], skills: frozenset[str], workers: int
+    scenes: Iterator[tuple[str, int]], skills: frozenset[str], workers: int, policy: str | Path | None
 ) -> Iterator[list[tuple[Episode, int]]]:
     if workers <= 1:
+        driver = _driver(policy, FeatureSpec())
         for story, seed in scenes:
-            yield tell(story, seed, skills)
+            yield tell(story, seed, skills, driver)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
         # imap reads its input ahead without end, so it is fed in rounds.
         while True:
-            batch = [(*next(scenes), skills) for _ in range(4 * workers)]
+            batch = [(*next(scenes), skills, policy) for _ in range(4 * workers)]
             yield from pool.imap(_tell, batch)
 
 
-def _tell(args: tuple[str, int, frozenset[str]]) -> list[tuple[Episode, int]]:
-    return tell(*args)
+def _tell(args: tuple[str, int, frozenset[str], str | Path | None]) -> list[tuple[Episode, int]]:
+    story, seed, skills, policy = args
+    return tell(story, seed, skills, _driver(policy, FeatureSpec()))
 
 
 def tell(
@@ -183,7 +206,7 @@ def _scene(story: str, seed: int, rng: np.random.Generator) -> Any:
         inside = ("block", "sponge")[int(rng.random() < 0.3)]
         return some(1, 5, [(inside, None, "table")], drawer_open=bool(rng.random() < 0.5), gripper=False, spill=False)
     if story == "stack":
-        bases = [("block", None), ("bowl", None), ("block", None, "table")]
+        bases: list[Request] = [("block", None), ("bowl", None), ("block", None, "table")]
         return some(3, 6, bases, gripper=False, stacks=0, spill=False, shelf_prob=0.05)
     return some(3, 8, [], gripper=bool(rng.random() < 0.15), shelf_prob=0.2)
 

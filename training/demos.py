@@ -153,5 +153,4 @@ def load_demos(paths: Iterable[str | Path]) -> DemoSet:
         for c in _COLUMNS:
             columns[c].append(arrays[c])
     merged = {c: np.concatenate(v) for c, v in columns.items()}
-    spec = {k: tuple(v) if isinstance(v, list) else v for k, v in headers[0]["features"].items()}
-    return DemoSet(**merged, features=FeatureSpec(**spec), headers=tuple(headers))
+    return DemoSet(**merged, features=FeatureSpec.from_json(headers[0]["features"]), headers=tuple(headers))

@@ -153,6 +153,7 @@ def attempt(
                 state = arena.state()
                 if lost(before, state, task):
                     episode.reason = "lost"
+                    # What led here is instructive; what comes after a loss is nobody's example.
                     return episode
                 way, progress, done = expert(state, task)
                 label = as_actions(follow(state.ee, state.velocity, state.yaw, way, HORIZON, RATE_HZ), task.target_w)
@@ -171,13 +172,15 @@ def _err(
 ) -> NDArray[np.float64]:
     """The expert's rows with an error in place, yaw and sometimes grip."""
     rows = rows.copy()
-    free = float(np.clip((_clearance(state, task) - 0.03) / 0.05, 0.0, 1.0))
-    if task.skill == "wipe":
-        free = max(free, 0.4)
+    # Rows that come down on something must not carry the error of rows high above it.
+    clearance = _clearance(state, task) + rows[:, 2] - state.ee[2]
+    lowest_free = 0.4 if task.skill == "wipe" else 0.0
+    free = np.clip((clearance - 0.03) / 0.05, lowest_free, 1.0)
     spread = noise.near_m + (noise.wander_m - noise.near_m) * free
-    offset = np.clip(rng.normal(0.0, spread, 3), -2 * spread, 2 * spread) * (1.0, 1.0, 0.6)
-    offset[2] = max(offset[2], -0.004)
-    rows[:, :3] += offset * np.minimum(1.0, np.arange(1, len(rows) + 1) / 3.0)[:, None]
+    unit = np.clip(rng.normal(0.0, 1.0, 3), -2.0, 2.0) * (1.0, 1.0, 0.6)
+    offset = spread[:, None] * unit * np.minimum(1.0, np.arange(1, len(rows) + 1) / 3.0)[:, None]
+    offset[:, 2] = np.maximum(offset[:, 2], -0.001 if task.skill == "wipe" else -0.004)
+    rows[:, :3] += offset
     rows[:, 3] += rng.normal(0.0, noise.turn_rad) * free
     if rng.random() < noise.kick:
         away = rng.normal(0.0, 0.025, 3)

@@ -197,7 +197,7 @@ class Trainer:
         batch = augment(self.demos, np.sort(picked), self.rng, spec.points)
         loss = self._loss(*(torch.from_numpy(a).to(self.device) for a in batch))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -304,4 +304,4 @@ def _skill_balance(skill: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Sampling weights: half by frequency, half equal among skills."""
     counts = np.bincount(skill, minlength=int(skill.max()) + 1)
     equal = 1.0 / (counts[skill] * np.count_nonzero(counts))
-    return 0.5 / len(skill) + 0.5 * equal
+    return np.asarray(0.5 / len(skill) + 0.5 * equal)

@@ -48,6 +48,16 @@ class FeatureSpec:
     voxel_m: float = 0.006
     table_share: float = 0.25
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> FeatureSpec:
+        """Read what `dataclasses.asdict` and JSON made of one.
+
+        Raises:
+            TypeError: an unknown field.
+        """
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
 
 @dataclass(frozen=True)
 class PolicyInput:
@@ -130,12 +140,14 @@ def crop_cloud(
     """
     depth = frame.require_depth()
     rows, columns = _window(frame, target_w, spec)
-    patch = depth[rows, columns]
+    # A camera close by sees everything many times over.
+    stride = 2 if (rows.stop - rows.start) * (columns.stop - columns.start) > 16000 else 1
+    patch = depth[rows, columns][::stride, ::stride]
     v, u = np.nonzero(np.isfinite(patch) & (patch > 0.0))
     z = patch[v, u].astype(np.float64)
-    v, u = v + rows.start, u + columns.start
-    rays = np.stack([u + 0.5, v + 0.5, np.ones(len(u))])
-    camera = (np.linalg.inv(frame.K) @ rays) * z
+    v, u = v * stride + rows.start, u * stride + columns.start
+    K = frame.K
+    camera = np.stack([(u + 0.5 - K[0, 2]) / K[0, 0] * z, (v + 0.5 - K[1, 2]) / K[1, 1] * z, z])
     world = (frame.T_world_camera[:3, :3] @ camera).T + frame.T_world_camera[:3, 3]
     relative = world - target_w
     inside = (
@@ -170,20 +182,32 @@ def on_arm(points_w: NDArray[np.float64], proprio: Proprioception) -> NDArray[np
 
 
 def thin(cloud: Floats, target_height: float, spec: FeatureSpec) -> Floats:
-    """At most ``spec.points`` rows of `cloud`, spread evenly over space rather than over pixels. Deterministic."""
+    """At most ``spec.points`` rows of `cloud`, spread evenly over space rather than over pixels. Deterministic.
+
+    No camera and not the bare table may crowd out the rest.
+    """
     if len(cloud) == 0:
         return cloud
     rng = np.random.default_rng(len(cloud))
     cloud = cloud[rng.permutation(len(cloud))]
     cells = np.floor((cloud[:, :3] + 1.0) / spec.voxel_m).astype(np.int64)
-    keys = (cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]
-    first = np.sort(np.unique(keys, return_index=True)[1])
-    cloud = cloud[first]
+    keys = ((cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]) * 2 + (cloud[:, 6] > 0)
+    cloud = cloud[np.sort(np.unique(keys, return_index=True)[1])]
     table = np.abs(cloud[:, 2] + target_height) < 0.004
-    flat, solid = cloud[table], cloud[~table]
-    room = max(int(spec.table_share * spec.points), spec.points - len(solid))
-    flat = flat[:room]
-    return np.concatenate([solid[: spec.points - len(flat)], flat])
+    far = cloud[:, 6] == 0
+    room = spec.points
+    kept = []
+    # Each group may take its share, and what the groups after it cannot fill.
+    groups = (~table & far, ~table & ~far, table)
+    shares = (0.42 * room, room, room)
+    sizes = [int(g.sum()) for g in groups]
+    reserve = min(int(spec.table_share * room), sizes[2])
+    for i, (group, share) in enumerate(zip(groups, shares, strict=True)):
+        later = (sizes[1] + sizes[2]) if i == 0 else reserve if i == 1 else 0
+        take = min(sizes[i], max(int(min(share, room - later if i == 1 else room)), room - later), room)
+        kept.append(cloud[group][:take])
+        room -= take
+    return np.concatenate(kept)
 
 
 def _window(frame: CameraFrame, target_w: NDArray[np.float64], spec: FeatureSpec) -> tuple[slice, slice]:

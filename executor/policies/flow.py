@@ -132,20 +132,20 @@ class FlowPolicy:
         remedy = "Fetch the folder again, or train it: hiervla train policy"
         try:
             network = FlowNet(NetworkSpec.from_json(config["network"]))
-            features = {k: tuple(v) if isinstance(v, list) else v for k, v in config["features"].items()}
-            spec = FeatureSpec(**features)
+            spec = FeatureSpec.from_json(config["features"])
             version = str(config["version"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(str(folder / "config.json"), f"does not describe a flow policy ({error})", remedy)
+            problem = f"does not describe a flow policy ({error})"
+            raise CheckpointError(str(folder / "config.json"), problem, remedy) from error
         file = folder / "model.safetensors"
         try:
             tensors = load_file(file)
             network.load_state_dict({k: v.float() for k, v in tensors.items()})
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(str(file), f"cannot be read ({error})", remedy)
+            raise CheckpointError(str(file), f"cannot be read ({error})", remedy) from error
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
-            raise CheckpointError(str(file), f"does not fit config.json ({first})", remedy)
+            raise CheckpointError(str(file), f"does not fit config.json ({first})", remedy) from error
         return cls(network, spec, version=version, **options)
 
     def save(self, path: str | Path, *, half: bool = False, **extra: Any) -> None:
@@ -171,7 +171,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(str(file), f"cannot be read ({error})", remedy)
+        raise CheckpointError(str(file), f"cannot be read ({error})", remedy) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise CheckpointError(str(file), f"has format {found}, this version reads {FORMAT}", remedy)

@@ -58,11 +58,15 @@ class NetworkSpec:
         names = {f.name for f in fields(cls)}
         if set(values) != names:
             raise TypeError(f"network fields {sorted(set(values) ^ names)} are missing or unknown")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 class FlowNet(nn.Module):
     """Encodes an observation once; the flow head is then evaluated a few times to integrate a chunk."""
+
+    action_mean: Tensor
+    action_scale: Tensor
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -170,9 +174,8 @@ class _Block(nn.Module):
 def _scale_state(p: Tensor) -> Tensor:
     """Bring proprioception to about one; widths and forces also decide at thresholds, so one is squashed."""
     squeezing = torch.tanh(p[:, 6:7] / 4.0)
-    return torch.cat(
-        [p[:, :3] * 10.0, p[:, 3:5], p[:, 5:6] * 25.0 - 1.0, p[:, 6:7] / 20.0, squeezing, p[:, 7:9] * 5.0, p[:, 9:12] * 5.0], dim=-1
-    )
+    width, effort = p[:, 5:6] * 25.0 - 1.0, p[:, 6:7] / 20.0
+    return torch.cat([p[:, :3] * 10.0, p[:, 3:5], width, effort, squeezing, p[:, 7:12] * 5.0], dim=-1)
 
 
 def _to_hand(xyz: Tensor, p: Tensor) -> Tensor:

@@ -119,7 +119,8 @@ def _heat(rgb: Pixels, artifact: AffordanceMap) -> Pixels:
     strength = np.asarray(values.resize((width, height), Image.Resampling.BILINEAR)).clip(0.0, 1.0)[..., None]
     # From blue over red to yellow as it gets stronger; transparent where there is nothing.
     ramp = np.concatenate([2 * strength, 2 * strength - 1, 1 - 2 * strength], axis=2).clip(0.0, 1.0) * 255
-    alpha = 0.75 * np.sqrt(strength)
+    # Below a twentieth of the peak nothing is drawn, so that the frame stays what it was.
+    alpha = 0.75 * np.sqrt(((strength - 0.05) / 0.95).clip(0.0))
     return np.asarray(rgb * (1 - alpha) + ramp * alpha + 0.5, dtype=np.uint8)
 
 

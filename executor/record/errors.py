@@ -106,6 +106,18 @@ class RecordWriteError(RecordError):
         self.problem = problem
 
 
+class OutputError(HiervlaError):
+    """A picture or a report cannot be written where it should.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"'{path}' cannot be written: {problem}. Choose another place.")
+        self.path = str(path)
+
+
 class ReplayError(RecordError):
     """A record that cannot be replayed, such as one without a snapshot."""
 

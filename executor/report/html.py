@@ -12,7 +12,7 @@ from PIL import Image
 
 from hiervla.executor.record.describe import describe, evidence
 from hiervla.executor.record.draw import Pixels
-from hiervla.executor.record.errors import RecordError, RecordWriteError
+from hiervla.executor.record.errors import OutputError, RecordError
 from hiervla.executor.record.pictures import artifacts_of, step_pictures
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt, RunView, State, StepRun, milliseconds, words
@@ -36,13 +36,14 @@ def write_report(record: RunRecord, path: Path) -> None:
     """Write the report of a record to one file.
 
     Raises:
-        RecordError: the record is damaged, or the file cannot be written.
+        RecordError: the record is damaged.
+        OutputError: the file cannot be written.
     """
     text = report_html(record)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RecordWriteError(path, error.strerror or str(error)) from error
+        raise OutputError(path, error.strerror or str(error)) from error
 
 
 def report_html(record: RunRecord) -> str:

@@ -16,7 +16,7 @@ from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.grammar import PlanDraft, PlanGrammar, grammar_tokenizer, parse_answer, plan_schema
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
 from hiervla.planner.embedded.slots import SceneSlots, support_links
-from hiervla.planner.embedded.tokenizer import HISTORY_TOKENS, MAX_HISTORY, prompt_text
+from hiervla.planner.embedded.tokenizer import HISTORY_TOKENS, KNOWN_SKILLS, MAX_HISTORY, SLOT_TOKENS, prompt_text
 from hiervla.representations.errors import CheckpointError, PlanError
 from hiervla.representations.signatures import SkillSignature
 
@@ -119,12 +119,14 @@ class LanguageDecoder:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self._grammar_tokens = grammar_tokenizer(tokenizer)
-        vocabulary = tokenizer.get_vocab()
-        first = model.config.slot_token_id
-        self._names = np.array(
-            [first + i for i in range(model.config.max_slots)] + [vocabulary[h] for h in HISTORY_TOKENS]
-        )
-        self._letters = np.array([vocabulary["o"], vocabulary["h"]])
+        ids = tokenizer.convert_tokens_to_ids([*SLOT_TOKENS, *HISTORY_TOKENS])
+        self._names = frozenset(ids if isinstance(ids, list) else [ids])
+        texts = {i: tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in range(len(tokenizer))}
+        added = [i for i, t in tokenizer.added_tokens_decoder.items() if not t.special]
+        self._beginnings = {
+            i: [k for k, t in texts.items() if t and t != texts[i] and texts[i].startswith(t) and k not in self._names]
+            for i in added
+        }
 
     @torch.inference_mode()
     def answer(
@@ -141,40 +143,55 @@ class LanguageDecoder:
             PlanError: no complete answer within `max_tokens`.
         """
         history = history[-MAX_HISTORY:]
-        grammar = PlanGrammar(self._grammar_tokens, plan_schema(signatures, slots, len(history)))
+        done = [k for k, line in enumerate(history) if line.endswith(" ok")]
+        grammar = PlanGrammar(self._grammar_tokens, plan_schema(signatures, slots, done))
         prompt = self.tokenizer.backend_tokenizer.encode(prompt_text(instruction, history)).ids
         tokens = torch.tensor([prompt])
         scores, _, cache = self.model.prefill(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))
         out: list[int] = []
         hidden: list[Tensor] = []
         logprob = 0.0
+        spelled = any(k.name not in KNOWN_SKILLS for k in signatures)
         while len(out) < max_tokens:
-            forced = grammar.forced()
-            if not forced:
-                if grammar.finished:
-                    break
-                token, gain = self._choose(scores[0], grammar)
-                logprob += gain
-                if token == self.model.config.eos_token_id:
-                    break
+            token, gain = self._choose(scores[0], grammar, spelled)
+            chunk: list[int] = []
+            logprob += gain
+            while token != self.model.config.eos_token_id:
+                chunk.append(token)
                 grammar.accept(token)
-                forced = [token, *grammar.forced()]
-            steps, states = self.model.extend(torch.tensor([forced]), cache)
+                following = [] if grammar.finished else np.flatnonzero(self._allowed(grammar, spelled))
+                if len(following) != 1:
+                    break
+                token = int(following[0])  # what is forced is read along with what was chosen
+            if not chunk:
+                break
+            steps, states = self.model.extend(torch.tensor([chunk]), cache)
             scores = steps[:, -1]
-            out += forced
+            out += chunk
             hidden.append(states[0])
+            if grammar.finished or token == self.model.config.eos_token_id:
+                break
         else:
             raise PlanError("answer", f"longer than {max_tokens} tokens", "Ask for less at once")
         text = self.tokenizer.decode(out, clean_up_tokenization_spaces=False)
         states_all = torch.cat(hidden) if hidden else torch.zeros(0, self.model.config.hidden_size)
         return Generated(parse_answer(text), text, out, states_all, self._arguments(out), logprob)
 
-    def _choose(self, scores: Tensor, grammar: PlanGrammar) -> tuple[int, float]:
-        allowed = grammar.allowed()[: len(scores)]
-        if allowed[self._names].any():
-            # The names of slots and history lines are tokens of their own; spelling them out is not on offer.
-            allowed[self._letters] = False
-        masked = scores.masked_fill(~torch.from_numpy(allowed), -torch.inf)
+    def _allowed(self, grammar: PlanGrammar, spelled: bool) -> np.ndarray:
+        """Tokens that may come next, in the spelling that the model was trained on.
+
+        A string can be cut into tokens in many ways. The beginning of a longer token that fits is not on offer,
+        unless there are skills (`spelled`) whose names the tokenizer has no token for.
+        """
+        allowed = grammar.allowed()[: self.model.config.vocab_size]
+        for token, beginnings in self._beginnings.items():
+            if allowed[token] and (not spelled or token in self._names):
+                allowed[beginnings] = False
+        return allowed
+
+    def _choose(self, scores: Tensor, grammar: PlanGrammar, spelled: bool) -> tuple[int, float]:
+        allowed = torch.from_numpy(self._allowed(grammar, spelled))
+        masked = scores.masked_fill(~allowed, -torch.inf)
         token = int(masked.argmax())
         return token, float(torch.log_softmax(masked, dim=-1)[token])
 

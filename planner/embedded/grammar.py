@@ -90,29 +90,30 @@ def parse_answer(text: str) -> PlanDraft:
     return PlanDraft(done, remaining)
 
 
-def plan_schema(signatures: Sequence[SkillSignature], slots: SceneSlots, history: int) -> dict[str, Any]:
+def plan_schema(signatures: Sequence[SkillSignature], slots: SceneSlots, done: Sequence[int] = ()) -> dict[str, Any]:
     """JSON schema of every answer that makes sense here.
 
     Args:
         signatures: the skills that exist.
         slots: the things that were found.
-        history: number of lines of history.
+        done: the lines of history with a good outcome. They are what counts as done, whatever the model thinks.
     """
     kinds = [slots.category_of(i) for i in range(len(slots))]
     variants = [v for s in signatures for v in _calls(s, kinds)]
-    done: dict[str, Any] = {"type": "array", "maxItems": 0}
-    if history:
-        # Each line at most once, in order: an array with optional ends is beyond JSON schema's reach, so the
-        # number of items is bounded and the reader drops repetitions.
-        names = [f"h{i}" for i in range(history)]
-        done = {"type": "array", "items": {"enum": names}, "maxItems": history}
+    finished = {
+        "type": "array",
+        "prefixItems": [{"const": f"h{k}"} for k in done],
+        "items": False,
+        "minItems": len(done),
+        "maxItems": len(done),
+    }
     remaining: dict[str, Any] = {"type": "array", "maxItems": 24, "items": {"anyOf": variants}}
     if not variants:
         remaining = {"type": "array", "maxItems": 0}
     reasons = [{"refuse": {"const": r}} for r in REASONS if r != "not_in_scene"]
     words = {"type": "string", "pattern": "^[a-z]+( [a-z]+){0,4}$"}
     reasons.append({"refuse": {"const": "not_in_scene"}, "missing": words})
-    return {"anyOf": [_object({"done": done, "remaining": remaining}), *(_object(r) for r in reasons)]}
+    return {"anyOf": [_object({"done": finished, "remaining": remaining}), *(_object(r) for r in reasons)]}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -167,9 +168,12 @@ class PlanGrammar:
         import llguidance
         import llguidance.numpy as masks
 
-        compiler = llguidance.JsonCompiler(separators=(",", ":"), whitespace_flexible=False)
         self._masks = masks
-        self._matcher = llguidance.LLMatcher(tokens, compiler.compile(json.dumps(schema)))
+        compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+        # Left to itself, llguidance writes forced text in tokens of its own choice: a long merge such as
+        # `","relation":"on","target":"` comes out as letters, and a small model loses its thread.
+        source = '%llguidance {"no_forcing": true}\nstart: %json ' + json.dumps({**schema, "x-guidance": compact})
+        self._matcher = llguidance.LLMatcher(tokens, llguidance.LLMatcher.grammar_from_lark(source))
         self._bits = masks.allocate_token_bitmask(1, tokens.vocab_size)
         self._size = tokens.vocab_size
         self._check()
@@ -181,18 +185,8 @@ class PlanGrammar:
 
     @property
     def finished(self) -> bool:
-        """Whether the answer is complete."""
-        return bool(self._matcher.is_stopped()) or (
-            bool(self._matcher.is_accepting()) and not self._matcher.compute_ff_tokens()
-        )
-
-    def forced(self) -> list[int]:
-        """The tokens that must come now; they are taken as read."""
-        tokens = [int(t) for t in self._matcher.compute_ff_tokens()]
-        if tokens:
-            self._matcher.consume_tokens(tokens)
-            self._check()
-        return tokens
+        """Whether the answer is complete and nothing can follow."""
+        return bool(self._matcher.is_stopped())
 
     def allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(vocab,) bool: the tokens that may come next."""

@@ -126,6 +126,8 @@ class PlannerLanguage(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.slot_query = nn.Linear(d, d)
         self.slot_key = nn.Linear(d, d)
+        # Read in training only: whether a slot is picked up, and whether it is a place or a target, in the plan.
+        self.slot_role = nn.Linear(d, 2)
         half = d // config.num_heads // 2
         self.register_buffer("inverse_frequency", 1000.0 ** (-torch.arange(half) / half), persistent=False)
         self.register_buffer("fourier", torch.pi * torch.tensor(_FREQUENCIES), persistent=False)
@@ -179,7 +181,7 @@ class PlannerLanguage(nn.Module):
 
     def forward(
         self, slots: SlotBatch, prompt: Tensor, prompt_mask: Tensor, plan: Tensor, plan_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores of the token after each plan position, for training.
 
         Args:
@@ -191,7 +193,8 @@ class PlannerLanguage(nn.Module):
 
         Returns:
             Logits (B, O + 1, vocab), the first of which follow the prompt's last token (which must be the same
-            position for the whole batch or be padded on the left), and hidden states (B, O + 1, d).
+            position for the whole batch or be padded on the left), hidden states (B, O + 1, d), and for each slot
+            the scores (B, S, 2) of being picked up and of being a place to go to in the plan.
         """
         s, p = slots.mask.shape[1], prompt.shape[1]
         x = torch.cat([self.embed_slots(slots), self.tokens(torch.cat([prompt, plan], dim=1))], dim=1)
@@ -202,7 +205,8 @@ class PlannerLanguage(nn.Module):
         allowed = key_mask[:, None, :] & causal[None]
         hidden, _, _ = self._run(x, self._positions(key_mask, s), allowed, None)
         out = hidden[:, s + p - 1 :]
-        return self.logits(out, self.slot_key(hidden[:, :s]), slots.mask), out
+        slot_states = hidden[:, :s]
+        return self.logits(out, self.slot_key(slot_states), slots.mask), out, self.slot_role(slot_states)
 
     def _positions(self, key_mask: Tensor, n_slots: int) -> Tensor:
         """Slots count from 0, text from `max_slots`, padding left out."""

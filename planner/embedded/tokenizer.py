@@ -13,13 +13,13 @@ PAD, EOS, TASK, HISTORY, PLAN = "<pad>", "<eos>", "<task>", "<history>", "<plan>
 SLOT_TOKENS: Final = tuple(f"o{i}" for i in range(20))
 HISTORY_TOKENS: Final = tuple(f"h{i}" for i in range(MAX_HISTORY))
 
-_CALLS: Final = tuple(
-    f'{skill}","{argument}":"'
-    for skill, argument in (
-        ("pick", "object"), ("place", "object"), ("open_drawer", "drawer"), ("close_drawer", "drawer"),
-        ("wipe", "surface"), ("throw_away", "object"),
-    )
-)  # fmt: skip
+KNOWN_SKILLS: Final = {
+    "pick": "object", "place": "object", "open_drawer": "drawer", "close_drawer": "drawer", "wipe": "surface",
+    "throw_away": "object",
+}  # fmt: skip
+"""Skills whose calls have tokens of their own, with the name of their first parameter."""
+
+_CALLS: Final = tuple(f'{skill}","{argument}":"' for skill, argument in KNOWN_SKILLS.items())
 _PIECES: Final = (
     *(f'{{"skill":"{c}' for c in _CALLS),
     *(f'"}},{{"skill":"{c}' for c in _CALLS),

@@ -23,6 +23,8 @@ SPOTS: Final = ("table", "top_shelf", "bottom_shelf", "drawer")
 """Surfaces for which the tower also learns where there is room."""
 STRIDE: Final = 4
 """Image pixels a feature cell, both ways."""
+NEIGHBOUR_SCORE: Final = 0.8
+"""From here on a cell counts as a centre although a neighbour is surer: no tail of a Gaussian gets so high."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,9 @@ class VisionTower(nn.Module):
 
 
 def peaks(centres: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Local maxima of the heatmaps.
+    """Cells that may be centres: local maxima of the heatmaps, and cells so sure that they need not be one.
+
+    Stacked blocks have their centres in neighbouring cells; both are sure then, and only one is a maximum.
 
     Args:
         centres: (B, 11, h, w) logits.
@@ -255,7 +259,8 @@ def peaks(centres: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Te
     """
     heat = centres.sigmoid()
     best = F.max_pool2d(heat, 3, 1, 1)
-    batch, kind, row, column = torch.nonzero((heat == best) & (heat > threshold), as_tuple=True)
+    chosen = ((heat == best) | (heat > NEIGHBOUR_SCORE)) & (heat > threshold)
+    batch, kind, row, column = torch.nonzero(chosen, as_tuple=True)
     return batch, kind, row * heat.shape[-1] + column, heat[batch, kind, row, column]
 
 
@@ -306,6 +311,8 @@ def decode_slots(
 
 
 _ONE_OF_A_KIND: Final = frozenset({"spill", "bin", "top_shelf", "bottom_shelf", "drawer"})
+SAME_PX: Final = 3.2
+"""Two centres of one category that are closer than this are one thing [px]."""
 _LOOKALIKE: Final = ({"mug", "can"}, {"block", "sponge"}, {"bowl", "plate"}, {"can", "block"}, {"mug", "block"})
 
 
@@ -315,10 +322,25 @@ def _same(slot: Slot, surer: Slot) -> bool:
         return True
     distance = float(np.hypot(slot.u - surer.u, slot.v - surer.v))
     if slot.category_name == surer.category_name:
-        return distance < 1.2 * STRIDE
+        return distance < SAME_PX
     # Two different things on one spot are usual (a block on a plate); two readings of one thing look alike.
     pair = {slot.category_name, surer.category_name}
+    if slot.colour_name == surer.colour_name and _overlap(slot.box, surer.box) > _TWIN:
+        return True
     return distance < 1.2 * STRIDE and slot.score < 0.6 and pair in _LOOKALIKE
+
+
+_TWIN: Final = 0.6
+"""Boxes of one colour that share more than this of their union are one thing, whatever it is taken for."""
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def to_tensor(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:

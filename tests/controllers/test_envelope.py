@@ -147,6 +147,18 @@ def test_acceleration_a_little_over_is_limited_and_caught_up(rig: Rig) -> None:
     rig.assert_sane()
 
 
+def test_what_was_left_behind_is_caught_up_and_settles(rig: Rig) -> None:
+    steep = 5.0 * LIMITS.acceleration[1] * TICK_S
+    q = HOME.copy()
+    for speed in [min(steep * k, 1.8) for k in range(1, 11)] + [max(1.8 - steep * k, 0.0) for k in range(60)]:
+        q = q - [0, speed * TICK_S, 0, 0, 0, 0, 0]
+        rig.send(q)
+    assert (Check.ACCELERATION, "limited") in rig.seen and rig.safe.latched is None
+    assert rig.arm.history[-1][1] == pytest.approx(q[1], abs=1e-3)
+    assert min(past[1] for past in rig.arm.history) > q[1] - 0.05
+    rig.assert_sane()
+
+
 def test_a_jump_is_refused(rig: Rig) -> None:
     rig.send(HOME + [0.04, 0, 0, 0, 0, 0, 0])
     assert rig.seen == [(Check.ACCELERATION, "refused")] and "grossly" in rig.events[0].message
@@ -246,6 +258,15 @@ def test_gripper_width_is_limited(rig: Rig) -> None:
     rig.send(HOME, width=-0.1)
     assert rig.seen == [(Check.GRIPPER, "limited")], "an ongoing excess is reported once"
     assert [c.gripper_width_m for c in rig.arm.commands] == [0.08, 0.08, 0.0]
+
+
+@pytest.mark.parametrize(("effort", "width"), [(20.0, 0.0), (0.0, 0.04)])
+def test_a_hold_from_the_start_does_not_drop_what_is_held(rig: Rig, effort: float, width: float) -> None:
+    rig.send(HOME, width=0.04)
+    rig.arm.effort_n = effort
+    rig.safe.reset()
+    rig.send(HOME * np.nan)
+    assert rig.arm.commands[-1].gripper_width_m == width
 
 
 def test_feed_forward_that_contradicts_the_motion_is_limited(rig: Rig) -> None:

@@ -118,6 +118,15 @@ def test_a_goal_inside_something_is_named(planner: TransitPlanner) -> None:
     assert caught.value.reason == "goal_in_collision" and caught.value.blocked_by == ("big crate",)
 
 
+def test_a_hover_may_rise_where_it_touches(planner: TransitPlanner, kinematics: Kinematics) -> None:
+    obstacles = Obstacles(boxes=(Box("crate", (0.5, 0.0, 0.08), (0.1, 0.1, 0.08)),))
+    transit = planner.to_hover(HOME, [0.5, 0.0, 0.13], 0.0, obstacles, may_rise_m=0.12)
+    assert 0.16 < kinematics.forward(transit.goal_q)[2, 3] < 0.23
+    _assert_good(transit, HOME, obstacles)
+    with pytest.raises(NoPath, match="touches crate"):
+        planner.to_hover(HOME, [0.5, 0.0, 0.08], 0.0, obstacles, may_rise_m=0.04)
+
+
 def test_a_start_that_cannot_be_freed_is_named(planner: TransitPlanner) -> None:
     cage = Box("cage", (0.35, 0.0, 0.55), (0.2, 0.2, 0.2))
     with pytest.raises(NoPath, match="already touches cage, and no retreat upwards frees it") as caught:

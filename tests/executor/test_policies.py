@@ -175,16 +175,18 @@ def test_the_arm_is_cut_out_but_what_it_holds_is_not() -> None:
     assert on_arm(points, hand).tolist() == [False, True, True, True, False]
 
 
-def test_thinning_keeps_solid_points_before_bare_table() -> None:
+def test_thinning_gives_each_camera_and_the_table_their_share() -> None:
     rng = np.random.default_rng(0)
     spec = FeatureSpec(points=100)
-    cloud = np.zeros((5000, 7), dtype=np.float32)
-    cloud[:, :2] = rng.uniform(-0.1, 0.1, (5000, 2))
+    cloud = np.zeros((9000, 7), dtype=np.float32)
+    cloud[:, :2] = rng.uniform(-0.1, 0.1, (9000, 2))
     cloud[:4000, 2] = -0.03
-    cloud[4000:, 2] = rng.uniform(0.0, 0.1, 1000)
+    cloud[4000:, 2] = rng.uniform(0.0, 0.1, 5000)
+    cloud[5000:, 6] = 1.0
     kept = thin(cloud, 0.03, spec)
     table = np.abs(kept[:, 2] + 0.03) < 0.004
-    assert len(kept) == 100 and table.sum() == 25
+    front = ~table & (kept[:, 6] == 0)
+    assert (len(kept), table.sum(), front.sum()) == (100, 25, 42)
     assert len(thin(cloud[:0], 0.03, spec)) == 0
 
 

@@ -86,7 +86,7 @@ def grasp_yaw(state: State, thing: Thing) -> float:
 def _roomier(state: State, thing: Thing, options: list[float]) -> float:
     """The first option for which no tall neighbour stands where the hand comes down."""
     palm = float(thing.position[2]) + thing.grasp_z + 0.035
-    tall = [o for o in state.things.values() if o.id != thing.id and o.id != state.held and o.top > palm - 0.005]
+    tall = [o for o in state.things.values() if o.id not in (thing.id, state.held) and o.top > palm - 0.005]
     for yaw in options:
         axis = np.array([-np.sin(yaw), np.cos(yaw)])
         gaps = [(o.position[:2] - thing.position[:2], 0.5 * max(o.size[:2])) for o in tall]

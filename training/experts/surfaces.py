@@ -86,8 +86,9 @@ def wipe(state: State, task: Task) -> tuple[list[Waypoint], float, bool]:
     square = turn(0.0, yaw)
     high = float(task.target_w[2]) + CLEAR_M
     hang = float(ee[2] - sponge.position[2])
-    press = hang - 0.003
-    clean = state.spill_left < 0.02
+    # Just off the table: a spill goes when the sponge comes near it, and fingers that scrape get stuck.
+    press = max(hang + 0.003, 0.0165)
+    clean = state.spill_left < 0.04
     centre = task.target_w[:2]
     low = sponge.position[2] < 0.012
     if clean and (not low or along(ee[:2] - centre) > 0.9):

@@ -14,7 +14,9 @@ from hiervla.worlds.tabletop.world import TabletopWorld
 POINTING_NOISE_M = 0.004
 
 
-def pick_task(truth: GroundTruth, world: TabletopWorld, state: State, name: str, rng: np.random.Generator) -> Task | None:
+def pick_task(
+    truth: GroundTruth, world: TabletopWorld, state: State, name: str, rng: np.random.Generator
+) -> Task | None:
     """Pick an object by a visible point on it; None if the front camera does not see it."""
     shown = truth.segmentation("front").mask(name)
     if shown.sum() < 12:

@@ -90,7 +90,7 @@ def _counts(rng: np.random.Generator, need: dict[str, int]) -> dict[str, int]:
 
 def _colours(rng: np.random.Generator, kinds: list[str]) -> list[str]:
     """Mostly distinct colours within a category; sometimes two look the same."""
-    twins = rng.random() < 0.06
+    twins = rng.random() < 0.01
     colours: list[str] = []
     for i, kind in enumerate(kinds):
         used = {c for c, k in zip(colours, kinds[:i], strict=True) if k == kind}

@@ -21,12 +21,12 @@ FAMILIES: Final = ("clear_table", "wipe", "shelf", "drawer", "stack", "swap", "r
 """Families of tasks that benchmarks count."""
 
 _WEIGHTS: Final = {
-    "clear_table": 0.11, "wipe": 0.11, "shelf": 0.14, "drawer": 0.12, "stack": 0.13, "swap": 0.07, "rubbish": 0.07,
-    "multi": 0.18, "other": 0.07,
+    "clear_table": 0.11, "wipe": 0.07, "shelf": 0.12, "drawer": 0.09, "stack": 0.17, "swap": 0.13, "rubbish": 0.05,
+    "multi": 0.20, "other": 0.06,
 }  # fmt: skip
 _REFUSED: Final = 0.11
 _HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
-MAX_PLAN: Final = 12
+MAX_PLAN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def sample_task(
     while True:
         for _ in range(3 if family != "swap" else 1):
             scene = _scene_for(rng, family)
-            if family in _HELD_AT_START and rng.random() < 0.07:
+            if family in _HELD_AT_START and rng.random() < 0.05:
                 scene = hold_something(rng, scene)
             task = task_in(rng, scene, family, split, camera, min_steps, max_steps)
             if task is not None:
@@ -162,7 +162,7 @@ def _single(rng: np.random.Generator, view: View, split: Split, family: str) -> 
 def _multi(rng: np.random.Generator, view: View, split: Split) -> Request | None:
     """Two, sometimes three requests in one sentence, about different things."""
     context = Context(rng, view, split)
-    total = 3 if rng.random() < 0.15 else 2
+    total = 3 if rng.random() < 0.1 else 2
     parts: list[Request] = []
     for _ in range(8):
         part = CHAINABLE[int(rng.integers(len(CHAINABLE)))](context)

@@ -216,7 +216,7 @@ def _print_step(record: RunRecord, run: StepRun, number: int, attempt: Attempt) 
 def _write_pictures(record: RunRecord, attempt: Attempt, path: Path) -> list[Path]:
     from PIL import Image
 
-    from hiervla.executor.record.errors import RecordWriteError
+    from hiervla.executor.record.errors import OutputError
     from hiervla.executor.record.pictures import step_pictures
 
     pictures, _ = step_pictures(record, attempt)
@@ -226,6 +226,6 @@ def _write_pictures(record: RunRecord, attempt: Attempt, path: Path) -> list[Pat
         try:
             Image.fromarray(picture.drawn()).save(target, "PNG")
         except OSError as error:
-            raise RecordWriteError(target, error.strerror or str(error)) from error
+            raise OutputError(target, error.strerror or str(error)) from error
         written.append(target)
     return written

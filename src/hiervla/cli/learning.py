@@ -2,11 +2,107 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 train_app = typer.Typer(help="Train the learned parts.", rich_markup_mode=None, no_args_is_help=True)
 
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Stop after so much wall time, wherever it is.", show_default=False)
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("collect")(collect)
     app.add_typer(train_app, name="train")
+
+
+def collect(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the demonstrations.")] = Path("runs/demos"),
+    skill: Annotated[
+        list[str] | None, typer.Option(help="Only this skill; may be given again. All by default.", show_default=False)
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Demonstrations of each skill.")] = 300,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    minutes: Minutes = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Weights that drive while the experts only say what they would do.", show_default=False),
+    ] = None,
+) -> int:
+    """Have scripted experts make demonstrations in simulation, for `train policy`."""
+    from hiervla.training.collect import SKILLS, run_collect
+
+    report = run_collect(
+        out,
+        skills=tuple(skill) if skill else SKILLS,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        budget_s=None if minutes is None else 60.0 * minutes,
+        policy=policy,
+        on_progress=lambda so_far: _tell({f"{name} episodes": n for name, n in sorted(so_far.kept.items())}),
+    )
+    print(f"demonstrations: {out} ({report.samples} samples, {report.seconds:.0f} s)")
+    print(f"next: hiervla train policy {out}")
+    return 0
+
+
+@train_app.command("policy")
+def train_policy(
+    data: Annotated[list[Path], typer.Argument(help="Folders of demonstrations.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the weights.")] = Path("runs/policy"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", show_default=False)] = None,
+    minutes: Minutes = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
+    init: Annotated[Path | None, typer.Option(help="Folder of weights to start from.", show_default=False)] = None,
+) -> int:
+    """Train the flow-matching policy; goes on from its checkpoint when it was interrupted."""
+    from hiervla.training.policy import TrainSpec
+    from hiervla.training.policy import train_policy as train
+
+    spec = TrainSpec(seed=seed) if steps is None else TrainSpec(seed=seed, steps=steps)
+    report = train(
+        data,
+        out,
+        spec,
+        work=out / "work",
+        init=init,
+        budget_s=None if minutes is None else 60.0 * minutes,
+        threads=threads,
+        device=device,
+        on_progress=_tell,
+    )
+    print(f"weights: {report.path} ({report.steps} steps, {report.samples} samples, {report.seconds:.0f} s)")
+    print(", ".join(f"{name} {value:.3g}" for name, value in report.metrics.items()))
+    print(f'next: hiervla run "put the red mug on the top shelf" --policy {report.path}')
+    return 0
+
+
+@train_app.command("planner")
+def train_planner(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoint.")] = Path("runs/planner"),
+    minutes: Minutes = None,
+    seed: Seed = 0,
+) -> int:
+    """Train the vision-language planner on rendered scenes and planned instructions."""
+    from importlib import import_module
+
+    path = import_module("hiervla.training.planner").train_planner(out, minutes=minutes, seed=seed, on_progress=_tell)
+    print(f"checkpoint: {path}")
+    print(f'next: hiervla run "put the red mug on the top shelf" --planner {path}')
+    return 0
+
+
+def _tell(progress: Mapping[str, float]) -> None:
+    text = ", ".join(f"{name} {value:.6g}" for name, value in progress.items())
+    print(text, file=sys.stderr, flush=True)
