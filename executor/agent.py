@@ -236,9 +236,9 @@ class Agent:
                 world_config=config,
                 config=json.loads(self.config.to_json()),
             )
-            recorder: Recorder = (
-                NullRecorder() if record is None else RunRecorder.create(new_run_folder(record, manifest.run_id), manifest)
-            )
+            recorder: Recorder = NullRecorder()
+            if record is not None:
+                recorder = RunRecorder.create(new_run_folder(record, manifest.run_id), manifest)
             if on_event is not None:
                 recorder.subscribe(on_event)
             with recorder:

@@ -19,7 +19,13 @@ class LoopConfig(Typed):
     """
 
     replan: Literal["every_step", "on_failure", "never"] = Field(
-        default="every_step", description="when the planner is asked again, with done and remaining steps"
+        default="on_failure",
+        description="when the planner makes a new plan, with done and remaining steps; in between, the steps stand and "
+        "their artifacts are found anew in a new image before each of them",
+    )
+    repeats: Count = Field(
+        default=1,
+        description="times that a failed step is tried again, pointed at anew, before a new plan is asked for",
     )
     verify: bool = Field(default=True, description="check readiness and success of each step from observations")
     learned_termination: bool = Field(default=True, description="stop on the policy's done-head; else on a timer")

@@ -133,6 +133,7 @@ class Orchestrator:
                 return self._give_up(f"gave up after {state.attempts} attempts at steps")
             step = answer.step(answer.remaining[0])
             key = str(step)
+            held = state.belief.held
             outcome, reason = self._attempt(step, state.failures.get(key, 0))
             state.attempts += 1
             state.history.append(StepRecord(step=step, outcome=outcome, source=step.args.get("source", "")))
@@ -140,25 +141,53 @@ class Orchestrator:
                 state.failures[key] = state.failures.get(key, 0) + 1
                 if state.failures[key] > config.max_retries and config.verify:
                     return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
-            answer = self._next(instruction, answer, step, outcome)
+            answer = self._next(instruction, answer, step, outcome, same_hand=held == state.belief.held)
 
-    def _next(self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome) -> Plan | Refusal:
-        """The plan to go on with: the planner's new one, or the old one with this step moved to the done ones."""
-        ok = outcome == "succeeded" or not self.config.verify
-        ask = self.config.replan == "every_step" or (self.config.replan == "on_failure" and not ok)
-        if ask:
-            return self._ask(instruction, f"after {step.id}: {outcome}")
-        if not ok:
+    def _next(
+        self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome, *, same_hand: bool
+    ) -> Plan | Refusal:
+        """The plan to go on with: the old one, a step further or with the same step again, or the planner's new one."""
+        config = self.config
+        ok = outcome == "succeeded" or not config.verify
+        if ok:
+            rest = tuple(s for s in plan.remaining if s != step.id)
+            plan = plan.replace(done=(*plan.done, step.id), remaining=rest)
+        if config.replan == "never":
             return plan
-        return plan.replace(done=(*plan.done, step.id), remaining=tuple(s for s in plan.remaining if s != step.id))
+        again = ok or (same_hand and self.state.failures.get(str(step), 0) <= config.repeats)
+        if config.replan == "on_failure" and again:
+            return plan if not plan.remaining else self._follow(instruction, plan, step, outcome)
+        return self._ask(instruction, f"after {step.id}: {outcome}")
+
+    def _follow(self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome) -> Plan | Refusal:
+        """The same plan, pointed at anew in a new image; a new plan where the next step's things are not in view."""
+        observation = self._look()
+        started = time.perf_counter()
+        fresh = self.planner.refresh(observation, plan, self._context())
+        if fresh is None:
+            return self._ask(instruction, f"after {step.id}: {outcome}, and what comes next is not in view")
+        self.recorder.emit(
+            PlanProposed,
+            time_s=self.body.now_s,
+            plan=fresh,
+            reason=f"followed after {step.id}: {outcome}",
+            wall_latency_s=time.perf_counter() - started,
+        )
+        self.recorder.sync()
+        return fresh
+
+    def _look(self) -> Observation:
+        observation = self.body.look("plan")
+        self.state.observation = observation
+        return observation
+
+    def _context(self) -> PlannerContext:
+        return PlannerContext(history=tuple(self.state.history), skills=self.skills.signatures(), seed=self.seed)
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
-        state = self.state
-        observation = self.body.look("plan")
-        state.observation = observation
-        context = PlannerContext(history=tuple(state.history), skills=self.skills.signatures(), seed=self.seed)
+        observation = self._look()
         started = time.perf_counter()
-        answer = self.planner.plan(observation, instruction, context)
+        answer = self.planner.plan(observation, instruction, self._context())
         latency = time.perf_counter() - started
         for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)

@@ -138,6 +138,10 @@ class ScriptedPlanner:
         self.asked.append(context)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
+    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
+        """The plan as it is."""
+        return plan
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step as it is: scripted keypoints are in metres already."""
         return step

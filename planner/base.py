@@ -85,6 +85,16 @@ class Planner(Protocol):
         """
         ...
 
+    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
+        """The same plan, done and remaining steps as given, with artifacts found anew in this observation.
+
+        This is how a plan that goes well is followed: its steps stand, and what they point at is looked for again.
+
+        Returns:
+            None when what the next step speaks of is not in view; then ask for a new plan.
+        """
+        ...
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with its keypoints lifted to the world frame.
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from hiervla.executor.policies.base import SKILLS
+from hiervla.executor.policies.features import FRAMED, PolicyInput, grasp_frame, in_frame, to_frame
 from hiervla.training.demos import DemoSet
 
 Batch = tuple[np.ndarray[Any, Any], ...]
 
-TURNABLE = frozenset({"pick", "place", "throw_away"})
-"""Skills whose motion follows from the things in view alone, so that all of it may be turned about the keypoint."""
+TURNABLE = {"pick": 0.12, "place": 0.6, "throw_away": 0.6}
+"""How far everything may be turned about the keypoint, for skills whose motion follows from what is in view [rad]."""
 SHIFTABLE = frozenset({"pick"})
 """Skills in which the keypoint only says what is meant: moving it must not move the motion."""
 
@@ -39,13 +40,30 @@ def augment(demos: DemoSet, rows: np.ndarray[Any, Any], rng: np.random.Generator
     valid = np.arange(cloud.shape[1])[None] < count[:, None]
     if rng is not None:
         cloud, valid = _subset(cloud, valid, rng, points)
-        turnable = np.array([s in TURNABLE for s in SKILLS])[skill]
-        _turn(cloud, proprio, actions, rng.uniform(-0.6, 0.6, len(rows)) * turnable)
+        turnable = np.array([TURNABLE.get(s, 0.0) for s in SKILLS])[skill]
+        _turn(cloud, proprio, actions, rng.uniform(-1.0, 1.0, len(rows)) * turnable)
         shiftable = np.array([s in SHIFTABLE for s in SKILLS])[skill]
-        _shift(cloud, proprio, actions, rng.normal(0.0, 0.006, (len(rows), 3)) * shiftable[:, None])
+        _shift(cloud, proprio, actions, rng.normal(0.0, 0.005, (len(rows), 3)) * shiftable[:, None])
         _noise(cloud, valid, proprio, rng)
     cloud *= valid[..., None]
     return cloud, valid, proprio, skill, actions, verdict
+
+
+def into_frames(demos: DemoSet) -> None:
+    """Put whole episodes into the frame of the thing that their keypoint lies on, as the policy does, in place."""
+    _, first, of = np.unique(demos.episode, return_index=True, return_inverse=True)
+    for k, start in enumerate(first):
+        if SKILLS[demos.skill[start]] not in FRAMED:
+            continue
+        frame = grasp_frame(_inputs(demos, int(start)))
+        for row in np.flatnonzero(of == k):
+            inside = in_frame(_inputs(demos, int(row)), frame)
+            demos.points[row], demos.proprio[row] = inside.points, inside.proprio
+            demos.actions[row] = to_frame(demos.actions[row], frame)
+
+
+def _inputs(demos: DemoSet, row: int) -> PolicyInput:
+    return PolicyInput(demos.points[row].astype(np.float32), int(demos.count[row]), demos.proprio[row])
 
 
 def _subset(cloud: Any, valid: Any, rng: np.random.Generator, points: int) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@
 
 The run is bounded by time or by steps, writes `last.pt` every few minutes and goes on from there when it is
 started again with the same `--out`. At the end the folder holds `config.json`, `model.safetensors`, the
-tokenizer, `scores.json` and `vocabulary` of nothing else: what `load_language` reads.
+tokenizer and `scores.json`: what `load_language` reads.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> Encoded:
     return Encoded(example, prompt, answer)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, pool: int = 12) -> Iterator[list[Encoded]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, pool: int = 12
+) -> Iterator[list[Encoded]]:
     """Endless batches of similar length: `pool` batches are drawn and sorted at a time."""
     rng = np.random.default_rng(list(seed))
     while True:
@@ -162,7 +164,7 @@ class Run:
             hidden_size=options.width,
             num_layers=options.layers,
             num_heads=options.width // 32,
-            slot_token_id=int(self.tokenizer.convert_tokens_to_ids("o0")),
+            slot_token_id=self.tokenizer.get_vocab()["o0"],
             pad_token_id=int(self.tokenizer.pad_token_id),
             eos_token_id=int(self.tokenizer.eos_token_id),
         )

@@ -27,7 +27,7 @@ from hiervla.training.point_targets import Question, point_problem, questions, t
 from hiervla.training.render_scenes import RenderedScene, load_shard
 
 QUESTIONS = 10
-_WEIGHT = {"object": 1.0, "on": 1.6, "in": 1.6, "at": 3.0, "left_of": 0.8, "right_of": 0.8}
+_WEIGHT = {"object": 0.8, "on": 1.2, "in": 1.2, "at": 2.0, "left_of": 2.0, "right_of": 2.0}
 
 
 def load_tower(path: Path) -> VisionTower:

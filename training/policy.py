@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hiervla.executor.policies.flow import FlowPolicy
 from hiervla.executor.policies.network import FlowNet, NetworkSpec
 from hiervla.representations.errors import CheckpointError
-from hiervla.training.augment import augment
+from hiervla.training.augment import augment, into_frames
 from hiervla.training.demos import DemoSet, load_demos
 
 Progress = Callable[[dict[str, float]], None]
@@ -110,6 +110,7 @@ def train_policy(
     torch.set_num_threads(threads)
     spec = spec or TrainSpec()
     demos = load_demos(data)
+    into_frames(demos)
     trainer = Trainer(demos, spec, device, init)
     checkpoint = Path(work) / "checkpoint.pt" if work is not None else None
     if checkpoint is not None and checkpoint.exists():

@@ -26,6 +26,13 @@ PROPRIO_DIM = 12
 keypoint's height above the table [m]; ee's height above the table [m]; ee velocity [m/s] (3)."""
 
 
+FRAMED = frozenset({"pick"})
+"""Skills that work in the frame of the thing that the keypoint lies on; see :func:`grasp_frame`."""
+_TABLE_SKIN_M = 0.007
+_REACH_M = 0.08
+_GAP_M = 0.02
+
+
 @dataclass(frozen=True)
 class FeatureSpec:
     """Which part of the world the policy sees, and how finely.
@@ -91,6 +98,118 @@ def observe_features(
     points = np.zeros((spec.points, POINT_DIM), dtype=np.float32)
     points[: len(cloud)] = cloud
     return PolicyInput(points, len(cloud), proprio_features(observation.proprio, target_w))
+
+
+@dataclass(frozen=True)
+class GraspFrame:
+    """Where and how a thing lies, as far as its visible points tell; relative to the keypoint.
+
+    Attributes:
+        middle: (2,) middle of its upper rim in x and y [m].
+        yaw: direction across it, in which fingers would close: of its short side, or of a square one's nearest
+            side; where it is round, that of the gripper now [rad].
+    """
+
+    middle: NDArray[np.float64]
+    yaw: float
+
+
+def grasp_frame(inputs: PolicyInput) -> GraspFrame:
+    """Find the thing under the keypoint.
+
+    A planner points somewhere on a thing; the policy is spared to learn what a region of points tells. Grows a
+    region of solid points from the keypoint, and fits the smallest rectangle around its upper rim. Without anything
+    solid there, the frame is the keypoint's and the gripper's own.
+    """
+    now = 0.5 * float(np.arctan2(inputs.proprio[3], inputs.proprio[4]))
+    nothing = GraspFrame(np.zeros(2), now)
+    cloud = inputs.points[: inputs.count].astype(np.float64)
+    solid = cloud[cloud[:, 2] + float(inputs.proprio[7]) > _TABLE_SKIN_M, :3]
+    solid = solid[solid[:, 2] > _support(solid)]
+    if len(solid) < 5:
+        return nothing
+    distance = np.linalg.norm(solid, axis=1)
+    grown = distance < max(0.02, float(np.sort(distance)[4]))
+    if distance[grown].min() > 0.05:
+        return nothing
+    reach = np.hypot(solid[:, 0], solid[:, 1]) < _REACH_M
+    touching = np.linalg.norm(solid[:, None] - solid[None], axis=2) < _GAP_M
+    while True:
+        more = grown | (touching[grown].any(axis=0) & reach)
+        if more.sum() == grown.sum():
+            break
+        grown = more
+    thing = solid[grown]
+    rim = thing[thing[:, 2] > np.percentile(thing[:, 2], 90) - 0.02, :2]
+    return GraspFrame((rim.min(axis=0) + rim.max(axis=0)) / 2, _across(rim, now))
+
+
+def _across(rim: NDArray[np.float64], now: float) -> float:
+    """Finger-closing direction for a thing with this outline, (M, 2) [m]; see :class:`GraspFrame`."""
+    angles = np.deg2rad(np.arange(0.0, 90.0, 3.0))
+    axes = np.stack([-np.sin(angles), np.cos(angles)], axis=1)
+    other = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    one, two = np.ptp(rim @ axes.T, axis=0), np.ptp(rim @ other.T, axis=0)
+    area = one * two
+    # Neighbouring angles are averaged: one stray point moves the minimum of a coarse outline.
+    smooth = area + 0.5 * (np.roll(area, 1) + np.roll(area, -1))
+    best = int(np.argmin(smooth))
+    narrow, wide = min(one[best], two[best]), max(one[best], two[best])
+    yaw = float(angles[best]) + (0.0 if one[best] <= two[best] else np.pi / 2)
+    if wide > 1.28 * max(narrow, 1e-6):
+        return _nearest(yaw, now, np.pi)
+    if smooth.min() > 0.80 * smooth.max():
+        return now
+    return _nearest(yaw, now, np.pi / 2)
+
+
+def _nearest(yaw: float, reference: float, period: float) -> float:
+    return float(reference + (yaw - reference + period / 2) % period - period / 2)
+
+
+def _support(solid: NDArray[np.float64]) -> float:
+    """Height up to which points near the keypoint belong to a board or plate that it stands on [m]."""
+    near = solid[(np.hypot(solid[:, 0], solid[:, 1]) < _REACH_M) & (solid[:, 2] < -0.008)]
+    height = -np.inf
+    for low in np.arange(-0.12, -0.008, 0.003):
+        layer = near[(near[:, 2] >= low) & (near[:, 2] < low + 0.005)]
+        # Nothing that can be picked up is so wide.
+        if len(layer) >= 8 and np.ptp(layer[:, :2], axis=0).max() > 0.12:
+            height = low + 0.006
+    return float(height)
+
+
+def in_frame(inputs: PolicyInput, frame: GraspFrame) -> PolicyInput:
+    """The same input relative to a grasp frame: keypoint in its middle, and its yaw at zero."""
+    points, proprio = inputs.points.copy(), inputs.proprio.copy()
+    n = inputs.count
+    points[:n, :2] = rotate(points[:n, :2] - frame.middle, -frame.yaw)
+    proprio[:2] = rotate(proprio[:2] - frame.middle, -frame.yaw)
+    proprio[3:5] = rotate(proprio[4:2:-1], -2.0 * frame.yaw)[::-1]
+    proprio[9:11] = rotate(proprio[9:11], -frame.yaw)
+    return PolicyInput(points, n, proprio)
+
+
+def from_frame(rows: NDArray[Any], frame: GraspFrame) -> NDArray[Any]:
+    """Action rows (..., 6), see `network.ACTION_DIM`, from a grasp frame to the keypoint's axes."""
+    out = np.array(rows)
+    out[..., :2] = rotate(rows[..., :2], frame.yaw) + frame.middle
+    out[..., 3:5] = rotate(rows[..., 4:2:-1], 2.0 * frame.yaw)[..., ::-1]
+    return out
+
+
+def to_frame(rows: NDArray[Any], frame: GraspFrame) -> NDArray[Any]:
+    """The inverse of :func:`from_frame`."""
+    out = np.array(rows)
+    out[..., :2] = rotate(rows[..., :2] - frame.middle, -frame.yaw)
+    out[..., 3:5] = rotate(rows[..., 4:2:-1], -2.0 * frame.yaw)[..., ::-1]
+    return out
+
+
+def rotate(xy: NDArray[Any], angle: float) -> NDArray[Any]:
+    """Vectors (..., 2) turned by `angle` [rad]."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.asarray(xy @ np.array([[c, s], [-s, c]]))
 
 
 def proprio_features(proprio: Proprioception, target_w: NDArray[np.float64]) -> Floats:

@@ -13,7 +13,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from hiervla.executor.policies.base import target_point
-from hiervla.executor.policies.features import FeatureSpec, PolicyInput, observe_features
+from hiervla.executor.policies.features import (
+    FRAMED,
+    FeatureSpec,
+    GraspFrame,
+    PolicyInput,
+    from_frame,
+    grasp_frame,
+    in_frame,
+    observe_features,
+)
 from hiervla.executor.policies.network import ACTION_DIM, FlowNet, NetworkSpec
 from hiervla.representations import ActionChunk, Observation, Step
 from hiervla.representations.errors import CheckpointError, UnknownNameError
@@ -25,7 +34,10 @@ BLANK_POINT_W = (0.48, 0.0, 0.0)
 
 
 class FlowPolicy:
-    """One network for all skills. Stateless between calls but for the seed and the call count of an attempt."""
+    """One network for all skills.
+
+    Between the calls of an attempt it keeps the seed, their number, and where it first saw the thing to pick.
+    """
 
     def __init__(
         self,
@@ -55,6 +67,7 @@ class FlowPolicy:
         self._id = version + ("-blank" if blank_artifact else "")
         self._seed = 0
         self._calls = 0
+        self._frame: GraspFrame | None = None
 
     @property
     def id(self) -> str:
@@ -70,6 +83,7 @@ class FlowPolicy:
         self._skill(step)
         self._seed = seed
         self._calls = 0
+        self._frame = None
 
     def act(self, observation: Observation, step: Step) -> ActionChunk:
         """The next chunk; see :class:`hiervla.executor.policies.base.Policy`.
@@ -81,9 +95,14 @@ class FlowPolicy:
         """
         target = np.array(BLANK_POINT_W) if self.blank_artifact else target_point(step)
         inputs = observe_features(observation, target, self.features)
+        frame = None
+        if step.skill in FRAMED:
+            # Found once, before the hand comes near; afterwards the thing moves with the hand.
+            frame = self._frame = self._frame or grasp_frame(inputs)
+            inputs = in_frame(inputs, frame)
         rows, done, progress = self.infer(inputs, self._skill(step))
-        if self.blank_artifact:
-            done = 0.0 if np.isnan(done) else done
+        if frame is not None:
+            rows = from_frame(rows, frame)
         return ActionChunk(
             positions=rows[:, :3] + target,
             yaws=0.5 * np.arctan2(rows[:, 3], rows[:, 4]),

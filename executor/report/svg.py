@@ -101,7 +101,9 @@ def bars(values: Sequence[float], *, label: str, unit: str, limit: float | None 
         )
     if limit is not None:
         parts.append(f'<path class="rule" stroke-dasharray="4 3" d="M{_LEFT} {y(limit):.1f}H{WIDTH - _RIGHT}"/>')
-        parts.append(f'<text class="soft" x="{_LEFT - 6}" y="{y(limit) + 4:.1f}" text-anchor="end">{limit:.0f}</text>')
+        if limit < 0.7 * top:  # nearer, the two numbers would lie on each other
+            at = f'x="{_LEFT - 6}" y="{y(limit) + 4:.1f}"'
+            parts.append(f'<text class="soft" {at} text-anchor="end">{limit:.0f}</text>')
     parts.append(f'<path class="rule" d="M{_LEFT} {height - 6}H{WIDTH - _RIGHT}"/>')
     return _svg(height, parts, label)
 

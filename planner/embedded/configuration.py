@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 
-class LanguageConfig(PretrainedConfig):  # type: ignore[misc]
+class LanguageConfig(PretrainedConfig):
     """Sizes of the prefix language model.
 
     Attributes:
@@ -47,4 +47,4 @@ class LanguageConfig(PretrainedConfig):  # type: ignore[misc]
         self.max_slots = max_slots
         self.slot_token_id = slot_token_id
         self.dropout = dropout
-        super().__init__(pad_token_id=pad_token_id, eos_token_id=eos_token_id, **kwargs)
+        super().__init__(**{"pad_token_id": pad_token_id, "eos_token_id": eos_token_id, **kwargs})

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hiervla.planner.embedded.configuration import LanguageConfig
+from hiervla.planner.embedded.consistency import PlanFollower
 from hiervla.planner.embedded.grammar import PlanDraft, PlanGrammar, grammar_tokenizer, parse_answer, plan_schema
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
 from hiervla.planner.embedded.slots import SceneSlots, support_links
@@ -50,6 +51,10 @@ def batch_slots(slots: Sequence[SceneSlots]) -> SlotBatch:
     )
 
 
+def _text(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
+
+
 def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Token ids (B, P) padded on the left, and the mask (B, P) of real tokens."""
     longest = max(len(r) for r in rows)
@@ -83,7 +88,7 @@ def generate_batch(
             break
         steps, _ = model.extend(token[:, None], cache)
         logits = steps[:, 0]
-    return [tokenizer.decode(r, clean_up_tokenization_spaces=False) for r in rows]
+    return [_text(tokenizer, r) for r in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ class LanguageDecoder:
         self._grammar_tokens = grammar_tokenizer(tokenizer)
         ids = tokenizer.convert_tokens_to_ids([*SLOT_TOKENS, *HISTORY_TOKENS])
         self._names = frozenset(ids if isinstance(ids, list) else [ids])
-        texts = {i: tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in range(len(tokenizer))}
+        texts = {i: _text(tokenizer, [i]) for i in range(len(tokenizer))}
+        self._texts = texts
         added = [i for i, t in tokenizer.added_tokens_decoder.items() if not t.special]
         self._beginnings = {
             i: [k for k, t in texts.items() if t and t != texts[i] and texts[i].startswith(t) and k not in self._names]
@@ -151,15 +157,19 @@ class LanguageDecoder:
         out: list[int] = []
         hidden: list[Tensor] = []
         logprob = 0.0
+        follower = PlanFollower(slots)
         spelled = any(k.name not in KNOWN_SKILLS for k in signatures)
         while len(out) < max_tokens:
-            token, gain = self._choose(scores[0], grammar, spelled)
+            token, gain = self._choose(scores[0], grammar, spelled, follower)
             chunk: list[int] = []
             logprob += gain
             while token != self.model.config.eos_token_id:
                 chunk.append(token)
                 grammar.accept(token)
-                following = [] if grammar.finished else np.flatnonzero(self._allowed(grammar, spelled))
+                follower.read(self._texts[token])
+                if grammar.finished:
+                    break
+                following = np.flatnonzero(self._allowed(grammar, spelled, follower))
                 if len(following) != 1:
                     break
                 token = int(following[0])  # what is forced is read along with what was chosen
@@ -173,11 +183,11 @@ class LanguageDecoder:
                 break
         else:
             raise PlanError("answer", f"longer than {max_tokens} tokens", "Ask for less at once")
-        text = self.tokenizer.decode(out, clean_up_tokenization_spaces=False)
+        text = _text(self.tokenizer, out)
         states_all = torch.cat(hidden) if hidden else torch.zeros(0, self.model.config.hidden_size)
         return Generated(parse_answer(text), text, out, states_all, self._arguments(out), logprob)
 
-    def _allowed(self, grammar: PlanGrammar, spelled: bool) -> np.ndarray:
+    def _allowed(self, grammar: PlanGrammar, spelled: bool, follower: PlanFollower) -> np.ndarray:
         """Tokens that may come next, in the spelling that the model was trained on.
 
         A string can be cut into tokens in many ways. The beginning of a longer token that fits is not on offer,
@@ -187,17 +197,23 @@ class LanguageDecoder:
         for token, beginnings in self._beginnings.items():
             if allowed[token] and (not spelled or token in self._names):
                 allowed[beginnings] = False
-        return allowed
+        sensible = allowed.copy()
+        for candidate in np.flatnonzero(allowed).tolist():
+            sensible[candidate] = follower.fits(self._texts[candidate])
+        # Where nothing would make sense the slots are wrong somewhere: better a plan than none.
+        return sensible if sensible.any() else allowed
 
-    def _choose(self, scores: Tensor, grammar: PlanGrammar, spelled: bool) -> tuple[int, float]:
-        allowed = torch.from_numpy(self._allowed(grammar, spelled))
+    def _choose(
+        self, scores: Tensor, grammar: PlanGrammar, spelled: bool, follower: PlanFollower
+    ) -> tuple[int, float]:
+        allowed = torch.from_numpy(self._allowed(grammar, spelled, follower))
         masked = scores.masked_fill(~allowed, -torch.inf)
         token = int(masked.argmax())
         return token, float(torch.log_softmax(masked, dim=-1)[token])
 
     def _arguments(self, tokens: Sequence[int]) -> list[dict[str, int]]:
         """Where in `tokens` each argument of each step ends."""
-        pieces = [self.tokenizer.decode([t], clean_up_tokenization_spaces=False) for t in tokens]
+        pieces = [self._texts[t] for t in tokens]
         ends = np.cumsum([len(p) for p in pieces])
         text = "".join(pieces)
         found: list[dict[str, int]] = []

@@ -146,7 +146,7 @@ def _values(parameter: Parameter, kinds: Sequence[str], relation: str | None) ->
     if parameter.type in {"number", "text"}:
         return None
     wanted = parameter.categories
-    if parameter.type == "location" and relation in RELATION_TARGETS:
+    if parameter.type == "location" and relation is not None and relation in RELATION_TARGETS:
         able = RELATION_TARGETS[relation]
         beside = relation in {"left_of", "right_of", "at"}
         wanted = able if beside or not wanted else tuple(c for c in able if c in wanted)
@@ -207,7 +207,39 @@ class PlanGrammar:
 
 
 def grammar_tokenizer(tokenizer: PreTrainedTokenizerFast) -> llguidance.LLTokenizer:
-    """The tokenizer as llguidance needs it; takes a while, so keep it."""
-    from llguidance.hf import from_tokenizer
+    """The tokenizer as llguidance needs it; keep it.
 
-    return from_tokenizer(tokenizer, slices=[])
+    llguidance is given the tokens as bytes and not the tokenizer itself: it would take its own spelling of forced
+    text for the only right one, and hide tokens that reach beyond what is forced.
+    """
+    import llguidance
+
+    return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Vocabulary(tokenizer)))
+
+
+class _Vocabulary:
+    """Token ids and their bytes, as `llguidance.TokenizerWrapper` asks for them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.eos_token_id = int(tokenizer.eos_token_id)
+        self.bos_token_id = None
+        added = tokenizer.added_tokens_decoder
+        self.special_token_ids = [i for i, t in added.items() if t.special]
+        bytes_of = {c: b for b, c in _byte_characters().items()}
+        names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self.tokens = [
+            name.encode() if i in added else bytes(bytes_of[c] for c in name) for i, name in enumerate(names)
+        ]
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[int]:
+        if not isinstance(text, str):
+            raise TypeError("text is wanted, not bytes")
+        return list(self._tokenizer.backend_tokenizer.encode(text).ids)
+
+
+def _byte_characters() -> dict[int, str]:
+    """The printable character that byte-level tokenizers write for each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    return {b: chr(b) for b in plain} | {b: chr(256 + k) for k, b in enumerate(others)}

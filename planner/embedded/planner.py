@@ -142,6 +142,44 @@ class EmbeddedPlanner:
             provenance=provenance,
         )
 
+    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
+        """The same plan with the artifacts of its remaining steps found anew; None if the next step's is not in view.
+
+        Things are found by name; of several with one name, the one nearest to where the step pointed before. A later
+        step whose thing is out of view goes without artifacts until its turn comes.
+
+        Raises:
+            CameraError: the planner's camera is not in the observation.
+        """
+        from hiervla.planner.embedded.pointing import request_of
+
+        began = time.perf_counter()
+        frame = observation.frame(self.camera)
+        seen, slots = self._look(frame)
+        names = self._model.scene_slots(seen.slots[0])
+        words = names.names()
+        kinds = [names.category_of(i) for i in range(len(names))]
+        signatures = {s.name: s for s in context.skills}
+        asked: list[tuple[int, PointRequest, Any]] = []
+        for k, step_id in enumerate(plan.remaining):
+            step = plan.step(step_id)
+            if step.skill not in signatures:
+                return None
+            call = {"skill": step.skill} | {n: _slot_of(w, words, slots, step) for n, w in step.args.items()}
+            request = request_of(call, signatures[step.skill], kinds)
+            if request is not None:
+                asked.append((k, request, None))
+            elif k == 0:
+                return None
+        image = image_ref(frame)
+        pointed = self._point(asked, names, slots, seen, image)
+        fresh = {i: plan.step(i).replace(artifacts=pointed.get(k, ())) for k, i in enumerate(plan.remaining)}
+        return plan.replace(
+            steps=tuple(fresh.get(s.id, s) for s in plan.steps),
+            scene=_scene(slots, image),
+            provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
+        )
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with its keypoints lifted to the world frame.
 
@@ -196,58 +234,66 @@ class EmbeddedPlanner:
         image: ImageRef,
         first: int,
     ) -> list[Step]:
-        from hiervla.planner.embedded.pointing import make_batch, request_of
+        from hiervla.planner.embedded.pointing import request_of
 
         kinds = [names.category_of(i) for i in range(len(names))]
         calls = answer.draft.remaining
-        asked: list[tuple[int, PointRequest]] = []
+        asked: list[tuple[int, PointRequest, Any]] = []
         for k, call in enumerate(calls):
             request = request_of(call, signatures[call["skill"]], kinds)
             if request is not None:
-                asked.append((k, request))
-        pointed: dict[int, tuple[np.ndarray[Any, Any], float, float, float, str]] = {}
-        if asked:
-            height, width = self._model.image_size
-            rows = []
-            for k, request in asked:
                 where = answer.argument_tokens[k].get(request.argument)
-                state = answer.hidden[where] if where is not None else None
-                rows.append((0, request, seen.slots[0], state))
-            batch = make_batch(rows, width, height, self._model.language.config.hidden_size)
-            maps, points, mass = self._model.point(seen.dense, batch)
-            sx, sy = image.width / width, image.height / height
-            for n, (k, request) in enumerate(asked):
-                u, v = (float(c) for c in points[n])
-                sure = 1.0 if request.slot is None else slots[request.slot].score
-                values = maps[n].numpy().astype(np.float32)
-                pointed[k] = (values, u * sx, v * sy, float(mass[n]) * sure, _label(request, names))
+                asked.append((k, request, answer.hidden[where] if where is not None else None))
+        pointed = self._point(asked, names, slots, seen, image)
         steps: list[Step] = []
         for k, call in enumerate(calls):
             args = {name: _word(value, names) for name, value in call.items() if name != "skill"}
             if call["skill"] == "pick" and call["object"][1:].isdigit():
                 args["source"] = names.source(int(call["object"][1:]))
             before, after = conditions(call["skill"], args)
-            artifacts: tuple[Artifact, ...] = ()
-            if k in pointed:
-                values, u, v, confidence, label = pointed[k]
-                point = Keypoint(label=label, u=u, v=v, confidence=min(max(confidence, 0.0), 1.0))
-                artifacts = (
-                    Keypoints(image=image, points=(point,)),
-                    AffordanceMap(image=image, label=label, values=values / values.sum()),
-                )
             steps.append(
                 Step(
                     id=f"s{first + k + 1}",
                     skill=call["skill"],
                     args=args,
                     text=step_text(call["skill"], args),
-                    artifacts=artifacts,
+                    artifacts=pointed.get(k, ()),
                     depends_on=tuple(f"s{first + j + 1}" for j in _needs(calls, k)),
                     preconditions=before,
                     postconditions=after,
                 )
             )
         return steps
+
+    def _point(
+        self,
+        asked: Sequence[tuple[int, PointRequest, Any]],
+        names: SceneSlots,
+        slots: Sequence[Slot],
+        seen: Seen,
+        image: ImageRef,
+    ) -> dict[int, tuple[Artifact, ...]]:
+        """Keypoint and affordance map for each request: (key, request, state of the language model or None)."""
+        from hiervla.planner.embedded.pointing import make_batch
+
+        if not asked:
+            return {}
+        height, width = self._model.image_size
+        rows = [(0, request, seen.slots[0], state) for _, request, state in asked]
+        batch = make_batch(rows, width, height, self._model.language.config.hidden_size)
+        maps, points, mass = self._model.point(seen.dense, batch)
+        sx, sy = image.width / width, image.height / height
+        found: dict[int, tuple[Artifact, ...]] = {}
+        for n, (key, request, _) in enumerate(asked):
+            u, v = (float(c) for c in points[n])
+            sure = float(mass[n]) * (1.0 if request.slot is None else slots[request.slot].score)
+            values, label = maps[n].numpy().astype(np.float32), _label(request, names)
+            point = Keypoint(label=label, u=u * sx, v=v * sy, confidence=min(max(sure, 0.0), 1.0))
+            found[key] = (
+                Keypoints(image=image, points=(point,)),
+                AffordanceMap(image=image, label=label, values=values / values.sum()),
+            )
+        return found
 
     def _ground(self, frame: CameraFrame, step: Step, point: Keypoint) -> Keypoint:
         slots = self._boxes.get(frame.sha256)
@@ -286,6 +332,17 @@ def _word(value: str, names: SceneSlots) -> str:
     if value.startswith("o") and value[1:].isdigit() and int(value[1:]) < len(names):
         return names.name(int(value[1:]))
     return value
+
+
+def _slot_of(word: str, words: Sequence[str], slots: Sequence[Slot], step: Step) -> str:
+    """The slot that a step's argument names, as ``o3``; the word itself where nothing in view has that name."""
+    same = [i for i, w in enumerate(words) if w == word]
+    if not same:
+        return word
+    before = next((a.points[0] for a in step.artifacts if isinstance(a, Keypoints)), None)
+    if before is None:
+        return f"o{same[0]}"
+    return f"o{min(same, key=lambda i: float(np.hypot(slots[i].u - before.u, slots[i].v - before.v)))}"
 
 
 def _label(request: PointRequest, names: SceneSlots) -> str:

@@ -23,8 +23,8 @@ SPOTS: Final = ("table", "top_shelf", "bottom_shelf", "drawer")
 """Surfaces for which the tower also learns where there is room."""
 STRIDE: Final = 4
 """Image pixels a feature cell, both ways."""
-NEIGHBOUR_SCORE: Final = 0.8
-"""From here on a cell counts as a centre although a neighbour is surer: no tail of a Gaussian gets so high."""
+NEIGHBOUR_SCORE: Final = 0.55
+"""From here on a cell counts as a centre although a neighbour is surer: the tail of one Gaussian seldom gets so high."""
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def decode_slots(
 
 
 _ONE_OF_A_KIND: Final = frozenset({"spill", "bin", "top_shelf", "bottom_shelf", "drawer"})
-SAME_PX: Final = 3.2
+SAME_PX: Final = 3.0
 """Two centres of one category that are closer than this are one thing [px]."""
 _LOOKALIKE: Final = ({"mug", "can"}, {"block", "sponge"}, {"bowl", "plate"}, {"can", "block"}, {"mug", "block"})
 

@@ -38,7 +38,8 @@ class Picker(ScriptedPlanner):
         front = observation.frame("front")
         ref = ImageRef(camera="front", sha256=front.sha256, width=64, height=64, time_s=front.time_s)
         point = Keypoint(label="red mug", u=32.0, v=32.0, position_w=(0.5, 0.0, 0.05))
-        step = Step(id="s1", skill="pick", args={"object": "red mug"}, artifacts=(Keypoints(image=ref, points=(point,)),))
+        artifacts = (Keypoints(image=ref, points=(point,)),)
+        step = Step(id="s1", skill="pick", args={"object": "red mug"}, artifacts=artifacts)
         return Plan(goal=instruction, steps=(step,), remaining=("s1",))
 
 

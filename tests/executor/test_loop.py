@@ -107,7 +107,7 @@ def test_every_event_of_an_attempt_hangs_below_its_step() -> None:
 def test_a_failed_step_is_tried_again_and_the_planner_hears_of_it() -> None:
     skill = Touch(succeeds_at=1)
     planner_answers: list[Plan | Refusal] = [plan((), ("a",)), plan((), ("a",)), plan(("a",), ())]
-    result, events, _ = run(planner_answers, skill=skill)
+    result, events, _ = run(planner_answers, skill=skill, config=LoopConfig(replan="every_step"))
     assert result.outcome == "succeeded"
     assert [r.outcome for r in result.steps] == ["failed", "succeeded"]
     reasons = [e.reason for e in events if e.type == "plan_proposed"]
@@ -123,7 +123,7 @@ def test_gives_up_after_the_retries_and_names_the_step() -> None:
 
 
 def test_gives_up_after_too_many_steps() -> None:
-    result, _, _ = run([plan((), ("a",))], config=LoopConfig(max_steps=4))
+    result, _, _ = run([plan((), ("a",))], config=LoopConfig(max_steps=4, replan="every_step"))
     assert result.outcome == "failed"
     assert "after 4 attempts" in result.message
 
@@ -176,7 +176,8 @@ def test_a_refusal_is_polite_and_typed() -> None:
 def test_nothing_to_do_is_success_only_after_something_was_done() -> None:
     nothing = Refusal(reason="nothing_to_do", message="the table is clear already")
     assert run([nothing])[0].outcome == "nothing_to_do"
-    assert run([plan((), ("a",)), nothing])[0].outcome == "succeeded"
+    every = LoopConfig(replan="every_step")
+    assert run([plan((), ("a",)), nothing], config=every)[0].outcome == "succeeded"
 
 
 def test_the_naive_loop_plans_once_and_checks_nothing() -> None:
@@ -186,11 +187,38 @@ def test_the_naive_loop_plans_once_and_checks_nothing() -> None:
     assert not [e for e in events if e.type == "verdict" and e.phase != "during"]
 
 
-def test_replan_on_failure_only() -> None:
-    config = LoopConfig(replan="on_failure")
-    result, events, _ = run([plan((), ("a", "b"))], config=config)
+def reasons(events: list[Any]) -> list[str]:
+    return [e.reason for e in events if e.type == "plan_proposed"]
+
+
+def test_a_plan_that_goes_well_is_followed_and_pointed_at_anew() -> None:
+    result, events, _ = run([plan((), ("a", "b"))])
     assert result.outcome == "succeeded"
-    assert kinds(events).count("plan_proposed") == 1
+    assert reasons(events) == ["initial", "followed after a: succeeded"]
+    followed = [e.plan for e in events if e.type == "plan_proposed"][1]
+    assert (followed.done, followed.remaining) == (("a",), ("b",))
+
+
+def test_a_failed_step_is_repeated_before_a_new_plan_is_asked_for() -> None:
+    result, events, _ = run([plan((), ("a",)), plan((), ("a",))], skill=Touch(succeeds_at=2))
+    assert result.outcome == "succeeded"
+    assert reasons(events) == ["initial", "followed after a: failed", "after a: failed"]
+
+
+def test_a_step_whose_things_are_out_of_view_asks_for_a_new_plan() -> None:
+    class Blind(ScriptedPlanner):
+        def refresh(self, observation: Any, plan: Any, context: Any) -> None:
+            return None
+
+    events: list[Any] = []
+    agent = Agent(
+        world_preset("tabletop"),
+        Blind([plan((), ("a", "b")), plan(("a",), ("b",))]),
+        lambda name: LinePolicy(),
+        skills=SkillLibrary([Touch()]),
+    )
+    assert agent.run("touch it", world=KinematicWorld(), on_event=events.append).outcome == "succeeded"
+    assert reasons(events) == ["initial", "after a: succeeded, and what comes next is not in view"]
 
 
 def test_cancelling_in_motion_brings_the_arm_to_rest_within_limits() -> None:

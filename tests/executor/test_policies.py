@@ -18,7 +18,19 @@ from hiervla.executor.policies import (
     register,
     target_point,
 )
-from hiervla.executor.policies.features import FeatureSpec, observe_features, on_arm, proprio_features, thin
+from hiervla.executor.policies.features import (
+    FeatureSpec,
+    PolicyInput,
+    from_frame,
+    grasp_frame,
+    in_frame,
+    observe_features,
+    on_arm,
+    proprio_features,
+    rotate,
+    thin,
+    to_frame,
+)
 from hiervla.executor.policies.flow import FlowPolicy
 from hiervla.executor.policies.network import FlowNet, NetworkSpec
 from hiervla.representations import (
@@ -240,3 +252,48 @@ def test_the_flow_reaches_the_chunk_that_the_network_believes_in(policy: FlowPol
         assert torch.allclose(net.sample(context, noise, 7), net.denormalise(exact), atol=1e-5)
     finally:
         del net.predict
+
+
+def cloud_of_a_sponge(yaw: float, at: tuple[float, float], keypoint: tuple[float, float]) -> PolicyInput:
+    """A sponge's top and sides as points on the table, seen from a keypoint that somebody set off its middle."""
+    rng = np.random.default_rng(3)
+    local = rng.uniform(-1, 1, (240, 3)) * (0.045, 0.030, 0.0175) + (0, 0, 0.0175)
+    points = np.zeros((320, 7), dtype=np.float32)
+    points[:240, :2] = rotate(local[:, :2], yaw) + np.array(at) - np.array(keypoint)
+    points[:240, 2] = local[:, 2] - 0.03
+    gaze = proprio_features(proprio(keypoint[0], keypoint[1] + 0.01, 0.16, yaw=0.05), np.array([*keypoint, 0.03]))
+    return PolicyInput(points, 240, gaze)
+
+
+def test_a_pick_is_seen_in_the_frame_of_the_thing() -> None:
+    inputs = cloud_of_a_sponge(0.4, (0.45, 0.0), (0.47, 0.015))
+    frame = grasp_frame(inputs)
+    assert np.allclose(frame.middle, (-0.02, -0.015), atol=0.004)
+    assert frame.yaw == pytest.approx(0.4, abs=0.1)
+    inside = in_frame(inputs, frame)
+    assert np.abs(inside.points[:240, 0]).max() < 0.05 and np.abs(inside.points[:240, 1]).max() < 0.036
+    assert inside.proprio[3] == pytest.approx(np.sin(2 * (0.05 - frame.yaw)), abs=1e-5)
+
+
+def test_the_frame_of_a_thing_does_not_depend_on_where_it_was_pointed_at() -> None:
+    one = grasp_frame(cloud_of_a_sponge(-0.3, (0.45, 0.0), (0.45, 0.0)))
+    two = grasp_frame(cloud_of_a_sponge(-0.3, (0.45, 0.0), (0.43, 0.01)))
+    assert np.allclose(one.middle, two.middle + (-0.02, 0.01), atol=1e-5)
+    assert one.yaw == pytest.approx(two.yaw)
+
+
+def test_without_anything_solid_the_frame_is_the_keypoints_own() -> None:
+    empty = PolicyInput(np.zeros((320, 7), dtype=np.float32), 0, proprio_features(proprio(yaw=0.2), np.array(TARGET)))
+    frame = grasp_frame(empty)
+    assert not frame.middle.any() and frame.yaw == pytest.approx(0.2, abs=1e-6)
+
+
+def test_actions_leave_a_frame_as_they_entered_it() -> None:
+    frame = grasp_frame(cloud_of_a_sponge(0.4, (0.45, 0.0), (0.47, 0.015)))
+    rows = np.random.default_rng(0).normal(size=(16, 6))
+    assert np.allclose(from_frame(to_frame(rows, frame), frame), rows)
+    yaw = 0.3
+    row = np.array([0.0, 0.0, 0.1, np.sin(2 * yaw), np.cos(2 * yaw), 1.0])
+    turned = from_frame(row, frame)
+    assert 0.5 * np.arctan2(turned[3], turned[4]) == pytest.approx(yaw + frame.yaw)
+    assert np.allclose(turned[:2], frame.middle)

@@ -97,12 +97,12 @@ def test_training_learns_resumes_and_writes_weights(tmp_path: Path) -> None:
     told: list[dict[str, float]] = []
     report = train_policy([tmp_path / "data"], tmp_path / "w", spec, work=tmp_path / "work", on_progress=told.append)
     assert report.steps == 30 and told[-1]["step"] == 30
-    longer = TrainSpec(steps=150, batch=32, points=48, held_out=0.1)
+    longer = TrainSpec(steps=90, batch=32, points=48, held_out=0.1)
     again = train_policy([tmp_path / "data"], tmp_path / "w", longer, work=tmp_path / "work")
-    assert again.steps == 150
+    assert again.steps == 90
     assert again.metrics["position_mm"] < report.metrics["position_mm"]
     assert FlowPolicy.load(tmp_path / "w").features == SPEC
-    other = TrainSpec(steps=150, batch=16, points=48)
+    other = TrainSpec(steps=90, batch=16, points=48)
     with pytest.raises(CheckpointError, match="other data or hyperparameters"):
         train_policy([tmp_path / "data"], tmp_path / "w", other, work=tmp_path / "work")
 

@@ -108,7 +108,15 @@ class SymbolicStep:
 
 @dataclass(frozen=True, slots=True)
 class SymbolicObject:
-    """A thing: `support` is ``"table"``, a fixture, ``"gripper"`` or another object's id; `position` [m], base centre."""
+    """A thing.
+
+    Attributes:
+        id: "mug_0", or the name of a fixture.
+        category: what it is.
+        colour: one of `COLOURS`, or "none".
+        support: "table", a fixture, "gripper" or another object's id.
+        position: centre of the bottom in the world [m].
+    """
 
     id: str
     category: str
@@ -189,7 +197,7 @@ def holds(scene: SymbolicScene, fact: Fact) -> bool:
 
 
 def spatial_facts(positions: Mapping[str, tuple[float, float]]) -> set[Fact]:
-    """``("left_of", a, b)`` and ``("right_of", b, a)`` for pairs that stand next to each other on the table, seen from the front camera.
+    """``("left_of", a, b)`` and ``("right_of", b, a)`` for pairs that stand next to each other on the table, seen from the front.
 
     Args:
         positions: world (x, y) [m] of each object that stands directly on the table.

@@ -168,7 +168,12 @@ TEMPLATES: Final[Mapping[str, Mapping[Split, tuple[str, ...]]]] = {
         ),
     },
     "sponge_back": {
-        "train": ("put the sponge back", "put the sponge back on the {table}", "put it back", "lay the sponge down again"),
+        "train": (
+            "put the sponge back",
+            "put the sponge back on the {table}",
+            "put it back",
+            "lay the sponge down again",
+        ),
         "test": ("put the sponge down again", "lay it back on the {table}"),
     },
     "sponge_throw": {
@@ -216,7 +221,12 @@ TEMPLATES: Final[Mapping[str, Mapping[Split, tuple[str, ...]]]] = {
         ),
     },
     "open": {
-        "train": ("open the drawer", "pull the drawer open", "pull out the drawer", "make sure that the drawer is open"),
+        "train": (
+            "open the drawer",
+            "pull the drawer open",
+            "pull out the drawer",
+            "make sure that the drawer is open",
+        ),
         "test": ("get the drawer open", "i want the drawer open"),
     },
     "close": {

@@ -23,7 +23,8 @@ IMPOSSIBLE: Final[dict[Split, tuple[str, ...]]] = {
         "lift the shelf", "move the shelf", "pick up the drawer", "carry the table outside", "take {x} to the kitchen",
         "heat {x} in the oven", "fold the towel", "iron my shirt", "feed the cat", "book a flight", "fix {x}",
         "pour the coffee out of {x}", "bring me a beer", "shake {x}", "spin {x} around", "burn {x}", "melt {x}",
-        "put {x} on the moon", "count to ten", "what time is it", "tell me a joke", "play music", "hide under the table",
+        "put {x} on the moon", "count to ten", "what time is it", "tell me a joke", "play music",
+        "hide under the table",
         "pick up the bin", "throw the table away", "throw the drawer away", "move the bin onto the table",
         "go to the kitchen", "clean the window", "cook {x}", "cook the {y} for dinner", "drink from {x}",
     ),
@@ -148,7 +149,9 @@ def _senseless(rng: np.random.Generator, split: Split) -> Declined:
         return Declined(choose(rng, SENSELESS[split]), "not_understood")
     if rng.random() < 0.6:
         letters = "abcdefghijklmnopqrstuvwxyz"
-        words = ["".join(choose(rng, list(letters)) for _ in range(int(rng.integers(2, 8)))) for _ in range(int(rng.integers(1, 5)))]
+        lengths = rng.integers(2, 8, size=int(rng.integers(1, 5)))
+        words = ["".join(choose(rng, list(letters)) for _ in range(n)) for n in lengths]
         return Declined(" ".join(words), "not_understood")
-    bag = [w for nouns in NOUNS.values() for w in nouns] + ["the", "on", "in", "of", "and", *COLOURS, *LOOSE, "with", "to"]
+    bag = [w for nouns in NOUNS.values() for w in nouns]
+    bag += ["the", "on", "in", "of", "and", "with", "to", *COLOURS, *LOOSE]
     return Declined(" ".join(choose(rng, bag) for _ in range(int(rng.integers(2, 7)))), "not_understood")

@@ -179,7 +179,8 @@ def tower(c: Context) -> Request | None:
     if not (x and y and z):
         return None
     train = (
-        "stack {x} on {y} and {y} on {z}", "put {y} on {z} and then {x} on {y}", "build a tower: {z}, then {y}, then {x}",
+        "stack {x} on {y} and {y} on {z}", "put {y} on {z} and then {x} on {y}", 
+        "build a tower: {z}, then {y}, then {x}",
         "stack {y} on {z}, then {x} on top", "put {y} on top of {z} and {x} on top of {y}",
     )  # fmt: skip
     test = ("stack {y} on {z} and then {x} on {y}", "put {x} on top of {y} and {y} on top of {z}")

@@ -24,7 +24,7 @@ _WEIGHTS: Final = {
     "clear_table": 0.11, "wipe": 0.07, "shelf": 0.12, "drawer": 0.09, "stack": 0.17, "swap": 0.13, "rubbish": 0.05,
     "multi": 0.20, "other": 0.06,
 }  # fmt: skip
-_REFUSED: Final = 0.11
+_REFUSED: Final = 0.16
 _HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
 MAX_PLAN: Final = 8
 

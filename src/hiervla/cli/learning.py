@@ -38,7 +38,8 @@ def collect(
     ] = None,
 ) -> int:
     """Have scripted experts make demonstrations in simulation, for `train policy`."""
-    from hiervla.training.collect import SKILLS, run_collect
+    from hiervla.executor.policies.base import SKILLS
+    from hiervla.training.collect import run_collect
 
     report = run_collect(
         out,

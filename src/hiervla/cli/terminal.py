@@ -129,7 +129,8 @@ def _now(attempt: Attempt) -> list[str]:
     elif attempt.transits:
         facts.append(f"{attempt.transits[-1].purpose} by {attempt.transits[-1].method}")
     if attempt.verdicts:
-        facts.append(verdict_text(attempt.verdicts[-1]))
+        last = attempt.verdicts[-1].verdict
+        facts.append(f"{last.name}: {last.value}")
     return facts
 
 
