@@ -137,9 +137,7 @@ def true_ids(plan: Plan, truth: RenderedScene) -> list[str]:
     found = []
     for point in points.points:
         name = re.sub(r" \(.*\)$", "", point.label)
-        near = [
-            t.id for t in truth.things if _name(t) == name and np.hypot(t.u - point.u, t.v - point.v) <= SAME_PX
-        ]
+        near = [t.id for t in truth.things if _name(t) == name and np.hypot(t.u - point.u, t.v - point.v) <= SAME_PX]
         found.append(near[0] if len(near) == 1 else "")
     return found
 
@@ -212,12 +210,10 @@ def _wrong_with_true_slots(planner: EmbeddedPlanner, skills: Sequence[SkillSigna
     return bool(plan_problem(case, text, [t.id for t in things]))
 
 
-def _judge_points(
-    planner: EmbeddedPlanner, case: Case, plan: Plan, ids: Sequence[str], outcome: Outcome
-) -> None:
+def _judge_points(planner: EmbeddedPlanner, case: Case, plan: Plan, ids: Sequence[str], outcome: Outcome) -> None:
     """Every keypoint that can be judged in the picture of now: nothing that it depends on is changed before."""
+    from hiervla.planner.base import GroundingError
     from hiervla.planner.embedded.grammar import parse_answer
-    from hiervla.representations import GroundingError
     from hiervla.training.tasks.examples import symbolic_steps
 
     assert plan.provenance is not None

@@ -27,6 +27,10 @@ from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, World
 
 _HELD = HeldObject(half_extents=(0.035, 0.04, 0.05), below_m=0.03)
 _NEAR_HAND_M = 0.11
+_RAISED_M = 0.42
+"""Lowest height at which a hand counts as raised above everything that stands on the table [m]."""
+_MAY_RISE_M = 0.08
+"""A hover may be this much higher than asked for where what is held would touch something [m]."""
 
 
 class RunCancelled(HiervlaError):
@@ -192,11 +196,11 @@ class Body:
         q, dq = self._safe.reference
         try:
             around = self._obstacles(observation, near=None)
-            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held)
+            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
         except NoPath:
             # Columns stand for all that is hidden under a seen surface; close to the goal that is too cautious.
             around = self._obstacles(observation, near=hover)
-            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held)
+            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
         self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
 
     def start_tracking(self) -> None:
@@ -271,10 +275,12 @@ class Body:
 
     def _obstacles(self, observation: Observation, near: NDArray[np.float64] | None) -> Obstacles:
         """Observed obstacles; without the surroundings of ``near`` (3,), which are the policy's business [m]."""
-        ignore: tuple[Box, ...] = ()
+        hand = tuple(float(v) for v in observation.proprio.ee_position)
+        # What is seen around a raised hand is the hand and what it holds, also where the arm's model has no part.
+        ignore = [Box("the hand", (hand[0], hand[1], max(hand[2], _RAISED_M) + 0.1), (0.14, 0.14, 0.25))]
         if near is not None:
             x, y, _ = (float(v) for v in near)
-            ignore = (Box(name="at the hand", centre=(x, y, 0.3), half_extents=(_NEAR_HAND_M, _NEAR_HAND_M, 0.3)),)
+            ignore.append(Box("at the hand", (x, y, 0.3), (_NEAR_HAND_M, _NEAR_HAND_M, 0.3)))
         return obstacles_from_depth(
             observation.frames[:1],
             observation.proprio,

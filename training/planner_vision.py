@@ -40,8 +40,8 @@ class Example:
 
     Attributes:
         scene: the labelled picture.
-        labels: (n, 9) float32: category, colour, state, u, v [cells], distances to the box's edges [cells] as logs
-            in the last four columns.. the first three are indices.
+        labels: (n, 9) float32: indices of category, colour and state; u and v [cells]; logarithms of the distances
+            from the centre to the box's left, top, right and bottom edge [cells].
         shown: (h, w) uint8 category + 1 shown at each cell's centre, 0 for none.
         spots: (4, h, w) float16 distributions of free room.
     """
@@ -79,7 +79,8 @@ class SceneStore:
 
     def refresh(self, limit: int | None = None) -> int:
         """Load new shards, at most `limit` of them; returns the number of examples."""
-        fresh = [p for p in sorted(self.folder.glob("shard_*.npz")) if p.name not in self._seen and ".tmp" not in p.name]
+        whole = [p for p in sorted(self.folder.glob("shard_*.npz")) if ".tmp" not in p.name]
+        fresh = [p for p in whole if p.name not in self._seen]
         for path in fresh[:limit]:
             self._seen.add(path.name)
             self.examples += [make_example(s) for s in load_shard(path)]
@@ -271,7 +272,7 @@ def train_vision(
     while store.refresh() < min_scenes:
         time.sleep(5.0)
     average = torch.optim.swa_utils.AveragedModel(
-        tower, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
+        tower, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
     )
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
@@ -308,7 +309,7 @@ def train_vision(
             last_report = now
             terms = " ".join(f"{k} {v:.3f}" for k, v in running.items())
             speed = step * batch / (now - began)
-            print(f"{spent:5.1f} min step {step} of {len(store.examples)} scenes {speed:.1f}/s lr {rate:.1e} {terms}", flush=True)
+            print(f"{spent:5.1f} min step {step} ({speed:.1f} images/s) rate {rate:.1e} {terms}", flush=True)
         if now - last_save > 240.0:
             last_save = now
             model = average.module

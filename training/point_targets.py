@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hiervla.planner.embedded.vision import STRIDE
 from hiervla.training.render_scenes import RenderedScene, Thing, project_points
-from hiervla.training.spots import Floats, beside_spots, free_spots, gaps, splat, visible_map
+from hiervla.training.spots import BESIDE_ROOM, Floats, beside_spots, free_spots, gaps, splat, visible_map
 from hiervla.worlds.tabletop.specs import BIN_HEIGHT, HANDLE_Z, TABLE_X, TABLE_Y
 
 LOOSE: Final = ("block", "mug", "can", "sponge", "bowl", "plate")
@@ -76,7 +76,9 @@ def point_problem(scene: RenderedScene, question: Question, u: float, v: float) 
     if role == "object" and t is not None and (t.category in LOOSE or t.category == "spill"):
         row = min(max(int(v), 0), scene.segments.shape[0] - 1)
         column = min(max(int(u), 0), scene.segments.shape[1] - 1)
-        return "" if scene.segments[row, column] == t.pixel else f"not on {t.id}"
+        # What is left of a spill may lie around its centre, which is where a wipe goes.
+        central = t.category == "spill" and float(np.hypot(u - t.u, v - t.v)) < 5.0
+        return "" if central or scene.segments[row, column] == t.pixel else f"not on {t.id}"
     if t is None or role in ("left_of", "right_of"):
         return _table_problem(scene, question, _cut(scene, u, v, 0.0))
     if role == "object" and t.category == "drawer":
@@ -124,10 +126,8 @@ def _table_problem(scene: RenderedScene, question: Question, at: tuple[float, fl
     dy = (y - o.position[1]) * (-1.0 if question.role == "left_of" else 1.0)
     if not (0.06 < dy < 0.22 and abs(x - o.position[0]) < 0.08):
         return f"not {question.role} {o.id}"
-    points, _ = _beside(scene, question)
-    best = float(gaps(scene.spec, "table", points[:, :2]).max()) if len(points) else 0.0
-    gap = spec_gap(scene, "table", x, y)
-    return "" if gap >= min(0.04, best - 0.015) else f"{gap:.3f} m from the next thing"
+    gap = float(gaps(scene.spec, "table", np.array([[x, y]]), ignore=o.id)[0])
+    return "" if gap >= BESIDE_ROOM - 0.01 else f"{gap:.3f} m from the next thing"
 
 
 def _beside(scene: RenderedScene, question: Question) -> tuple[Floats, Floats]:

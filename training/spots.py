@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 
 CLEARANCE: Final = 0.055
 """A spot keeps at least this distance to the edges of other things [m]."""
+BESIDE_ROOM: Final = 0.03
+"""Beside a thing that was named, a spot has to do with this distance to others' edges [m]."""
+BESIDE_REACH: Final = (np.array([TABLE_X[0] - 0.04, TABLE_Y[0] - 0.06]), np.array([TABLE_X[1] + 0.02, TABLE_Y[1] + 0.05]))
+"""Corners of the part of the table on which something may be put beside something [m]."""
 _HAND_REACH: Final = 0.05
 """What the hand needs more, along y, beside something tall [m]."""
 _SHARPNESS: Final = 0.006
@@ -84,13 +88,21 @@ def free_spots(spec: SceneSpec, surface: str) -> tuple[Floats, Floats]:
 
 
 def beside_spots(spec: SceneSpec, object_id: str, relation: str) -> tuple[Floats, Floats]:
-    """Places to the left or right (in the front image) of a thing on the table, as :func:`free_spots` gives them."""
+    """Places to the left or right (in the front image) of a thing on the table, as :func:`free_spots` gives them.
+
+    None where something else stands there or the table is out of reach.
+    """
     x, y, _ = spec.object(object_id).position
     side = -1.0 if relation == "left_of" else 1.0
     points = _grid(x + np.arange(-0.04, 0.041, 0.01), y + side * np.arange(0.10, 0.181, 0.01))
+    room = gaps(spec, "table", points, ignore=object_id)
+    low, high = BESIDE_REACH
+    usable = (room >= BESIDE_ROOM) & (points >= low).all(axis=1) & (points <= high).all(axis=1)
+    if not usable.any():
+        return np.zeros((0, 3)), np.zeros(0)
+    points, room = points[usable], room[usable]
     away = np.hypot(points[:, 0] - x, np.abs(points[:, 1] - y) - 0.135)
-    score = np.minimum(gaps(spec, "table", points, ignore=object_id), 0.06) - 0.35 * away
-    return _weigh(points, 0.0, score)
+    return _weigh(points, 0.0, np.minimum(room, 0.06) - 0.35 * away)
 
 
 def _grid(xs: Floats, ys: Floats) -> Floats:

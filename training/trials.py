@@ -45,7 +45,10 @@ def trial_task(skill: str, arena: Arena, rng: np.random.Generator) -> Task | Non
     """What to do in the scene; None if it cannot be pointed at."""
     truth, state = arena.truth, arena.state()
     if skill == "pick":
-        return tasks.pick_task(truth, arena.world, state, arena.scene.objects[0].id, rng)
+        name = arena.scene.objects[0].id
+        if any(f[0] == "on" and f[2] == name for f in truth.facts()):
+            return None  # a pick needs nothing on top
+        return tasks.pick_task(truth, arena.world, state, name, rng)
     if skill in ("open_drawer", "close_drawer"):
         return tasks.drawer_task(truth, skill, rng)
     held = state.held

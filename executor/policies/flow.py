@@ -98,7 +98,9 @@ class FlowPolicy:
         frame = None
         if step.skill in FRAMED:
             # Found once, before the hand comes near; afterwards the thing moves with the hand.
-            frame = self._frame = self._frame or grasp_frame(inputs)
+            if self._frame is None:
+                self._frame = grasp_frame(observe_features(observation, target, self.features.finer()))
+            frame = self._frame
             inputs = in_frame(inputs, frame)
         rows, done, progress = self.infer(inputs, self._skill(step))
         if frame is not None:
@@ -123,9 +125,7 @@ class FlowPolicy:
         points = torch.from_numpy(inputs.points)[None]
         valid = torch.arange(points.shape[1])[None] < max(inputs.count, 1)
         with torch.inference_mode():
-            context = self.network.encode(
-                points, valid, torch.from_numpy(inputs.proprio)[None], torch.tensor([skill])
-            )
+            context = self.network.encode(points, valid, torch.from_numpy(inputs.proprio)[None], torch.tensor([skill]))
             rows = self.network.sample(context, noise, self.steps)[0]
             done, progress = torch.sigmoid(self.network.judge(context))[0].tolist()
         return rows.double().numpy(), done, progress

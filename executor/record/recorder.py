@@ -146,9 +146,7 @@ class Recorder(ABC):
             T_world_camera=_rows(frame.T_world_camera),
         )
 
-    def snapshot(
-        self, data: bytes, label: str, time_s: float, parent: EventBase | str | None = None
-    ) -> SnapshotTaken:
+    def snapshot(self, data: bytes, label: str, time_s: float, parent: EventBase | str | None = None) -> SnapshotTaken:
         """Put a physical snapshot, as ``world.snapshot()`` gave it, on record."""
         with self._lock:
             blob = self._blob("snapshot", hashlib.sha256(data).digest(), lambda: encode_snapshot(data))

@@ -86,9 +86,7 @@ def _image(camera: str, time_s: float, rgb: Any) -> ExtraMessage:
         "format": "jpeg",
         "data": base64.b64encode(buffer.getvalue()).decode(),
     }
-    return ExtraMessage(
-        f"/camera/{camera}", "foxglove.CompressedImage", _IMAGE, time_s, json.dumps(values).encode()
-    )
+    return ExtraMessage(f"/camera/{camera}", "foxglove.CompressedImage", _IMAGE, time_s, json.dumps(values).encode())
 
 
 def _stamp(time_s: float) -> dict[str, int]:

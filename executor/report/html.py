@@ -69,7 +69,7 @@ def report_html(record: RunRecord) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Nothing can be loaded or run, whatever an instruction or a model wrote.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
@@ -249,7 +249,7 @@ def _remarks(view: RunView) -> Iterator[str]:
     rows += [(n.time_s, f"{n.level}: {n.message}") for n in view.notes]
     if not rows:
         return
-    yield '<h2>Remarks</h2><table><tbody>'
+    yield "<h2>Remarks</h2><table><tbody>"
     for time_s, text in sorted(rows):
         yield f'<tr><td class="number">{time_s:.2f} s</td><td>{escape(text)}</td></tr>'
     yield "</tbody></table>"

@@ -73,9 +73,7 @@ def lines(
     parts = [_axis(times_s[0], times_s[-1], x, 8, height - 24)]
     for value in _ticks(low, high, 4):
         parts.append(f'<path class="rule" d="M{_LEFT} {y(value):.1f}H{WIDTH - _RIGHT}"/>')
-        parts.append(
-            f'<text class="soft" x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
-        )
+        parts.append(f'<text class="soft" x="{_LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
     for mark in marks_s:
         parts.append(f'<path class="rule" stroke-dasharray="3 3" d="M{x(mark):.1f} 8V{height - 24}"/>')
     for number, values in enumerate(series):
@@ -121,9 +119,7 @@ def _axis(low: float, high: float, x: _scale, top: float, bottom: float) -> str:
     parts = []
     for value in _ticks(low, high, 8):
         parts.append(f'<path class="rule" d="M{x(value):.1f} {top}V{bottom}"/>')
-        parts.append(
-            f'<text class="soft" x="{x(value):.1f}" y="{bottom + 15}" text-anchor="middle">{value:g} s</text>'
-        )
+        parts.append(f'<text class="soft" x="{x(value):.1f}" y="{bottom + 15}" text-anchor="middle">{value:g} s</text>')
     return "".join(parts)
 
 

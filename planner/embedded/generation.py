@@ -14,7 +14,15 @@ from torch import Tensor
 
 from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.consistency import PlanFollower
-from hiervla.planner.embedded.grammar import PlanDraft, PlanGrammar, grammar_tokenizer, parse_answer, plan_schema
+from hiervla.planner.embedded.grammar import (
+    REASONS,
+    PlanDraft,
+    PlanGrammar,
+    RefusalReason,
+    grammar_tokenizer,
+    parse_answer,
+    plan_schema,
+)
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
 from hiervla.planner.embedded.slots import SceneSlots, support_links
 from hiervla.planner.embedded.tokenizer import HISTORY_TOKENS, KNOWN_SKILLS, MAX_HISTORY, SLOT_TOKENS, prompt_text
@@ -145,12 +153,30 @@ class LanguageDecoder:
     ) -> Generated:
         """The likeliest answer, token by token.
 
+        A refusal that names as missing what is in a slot contradicts what was seen; then that refusal is taken
+        from the grammar and the question asked once more.
+
         Raises:
             PlanError: no complete answer within `max_tokens`.
         """
+        answer = self._decode(slots, instruction, history, signatures, max_tokens, REASONS)
+        if answer.draft.refuse == "not_in_scene" and answer.draft.missing in slots.names():
+            others = tuple(r for r in REASONS if r != "not_in_scene")
+            return self._decode(slots, instruction, history, signatures, max_tokens, others)
+        return answer
+
+    def _decode(
+        self,
+        slots: SceneSlots,
+        instruction: str,
+        history: Sequence[str],
+        signatures: Sequence[SkillSignature],
+        max_tokens: int,
+        reasons: Sequence[RefusalReason],
+    ) -> Generated:
         history = history[-MAX_HISTORY:]
         done = [k for k, line in enumerate(history) if line.endswith(" ok")]
-        grammar = PlanGrammar(self._grammar_tokens, plan_schema(signatures, slots, done))
+        grammar = PlanGrammar(self._grammar_tokens, plan_schema(signatures, slots, done, reasons))
         prompt = self.tokenizer.backend_tokenizer.encode(prompt_text(instruction, history)).ids
         tokens = torch.tensor([prompt])
         scores, _, cache = self.model.prefill(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))
@@ -241,6 +267,7 @@ def load_language(folder: Path) -> tuple[PlannerLanguage, PreTrainedTokenizerFas
     Raises:
         CheckpointError: the folder holds no such checkpoint, or one that does not fit.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import PreTrainedTokenizerFast
 
@@ -249,7 +276,7 @@ def load_language(folder: Path) -> tuple[PlannerLanguage, PreTrainedTokenizerFas
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder))
         model = PlannerLanguage(config)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         remedy = "Train one with `python -m hiervla.training.planner_language`, or point to another folder"
         raise CheckpointError(str(folder), str(error).splitlines()[0], remedy) from error
     return model.eval(), tokenizer

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 RefusalReason = Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood"]
-REASONS: Final = ("not_in_scene", "nothing_to_do", "cannot_do", "not_understood")
+REASONS: Final[tuple[RefusalReason, ...]] = ("not_in_scene", "nothing_to_do", "cannot_do", "not_understood")
 TABLE: Final = "table"
 
 RELATION_TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -90,13 +90,19 @@ def parse_answer(text: str) -> PlanDraft:
     return PlanDraft(done, remaining)
 
 
-def plan_schema(signatures: Sequence[SkillSignature], slots: SceneSlots, done: Sequence[int] = ()) -> dict[str, Any]:
+def plan_schema(
+    signatures: Sequence[SkillSignature],
+    slots: SceneSlots,
+    done: Sequence[int] = (),
+    reasons: Sequence[RefusalReason] = REASONS,
+) -> dict[str, Any]:
     """JSON schema of every answer that makes sense here.
 
     Args:
         signatures: the skills that exist.
         slots: the things that were found.
         done: the lines of history with a good outcome. They are what counts as done, whatever the model thinks.
+        reasons: the reasons to refuse that are on offer.
     """
     kinds = [slots.category_of(i) for i in range(len(slots))]
     variants = [v for s in signatures for v in _calls(s, kinds)]
@@ -110,10 +116,11 @@ def plan_schema(signatures: Sequence[SkillSignature], slots: SceneSlots, done: S
     remaining: dict[str, Any] = {"type": "array", "maxItems": 24, "items": {"anyOf": variants}}
     if not variants:
         remaining = {"type": "array", "maxItems": 0}
-    reasons = [{"refuse": {"const": r}} for r in REASONS if r != "not_in_scene"]
-    words = {"type": "string", "pattern": "^[a-z]+( [a-z]+){0,4}$"}
-    reasons.append({"refuse": {"const": "not_in_scene"}, "missing": words})
-    return {"anyOf": [_object({"done": finished, "remaining": remaining}), *(_object(r) for r in reasons)]}
+    refusals: list[dict[str, Any]] = [{"refuse": {"const": r}} for r in reasons]
+    for refusal, reason in zip(refusals, reasons, strict=True):
+        if reason == "not_in_scene":
+            refusal["missing"] = {"type": "string", "pattern": "^[a-z]+( [a-z]+){0,4}$"}
+    return {"anyOf": [_object({"done": finished, "remaining": remaining}), *(_object(r) for r in refusals)]}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

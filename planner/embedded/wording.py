@@ -71,7 +71,7 @@ def refusal_message(draft: PlanDraft, seen: Sequence[str]) -> str:
     if draft.refuse == "nothing_to_do":
         return "There is nothing to do: everything is already as you want it."
     if draft.refuse == "cannot_do":
-        return "I cannot do that with what stands here; I can pick and place, open and close the drawer, wipe, and throw away."
+        return "I cannot do that here; I can pick and place, open and close the drawer, wipe, and throw things away."
     return f"I do not understand what to do with that; I see {_listing(seen)}."
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.modeling import HierVLAPlannerConfig, HierVLAPlannerForPlanning
-from hiervla.planner.embedded.slots import COLOURS, LOOSE, SceneSlots, one_hot_slots
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, LOOSE, SceneSlots, one_hot_slots
 from hiervla.planner.embedded.tokenizer import train_tokenizer
 from hiervla.representations import SkillSignature
 from hiervla.skills import SkillLibrary
@@ -51,13 +52,38 @@ def language(seed: int) -> PlannerLanguage:
     return PlannerLanguage(language_config()).eval()
 
 
+class Talker(PlannerLanguage):
+    """Random weights that rather plan than refuse, and rather stop than ramble."""
+
+    def logits(self, hidden: Tensor, slot_keys: Tensor, slot_mask: Tensor) -> Tensor:
+        """Token scores with a nudge."""
+        scores = super().logits(hidden, slot_keys, slot_mask).clone()
+        for text, nudge in {'{"done":[],"remaining":[': 1e3, '{"done":["': 1e3, '"}]}': 3.0, "]}": -1e3}.items():
+            token = tokenizer().convert_tokens_to_ids(text)
+            assert isinstance(token, int)
+            scores[..., token] += nudge
+        return scores
+
+
+def talker(seed: int) -> PlannerLanguage:
+    """A language part that knows nothing, but has a plan."""
+    torch.manual_seed(seed)
+    return Talker(language_config()).eval()
+
+
 def planner(seed: int) -> HierVLAPlannerForPlanning:
-    """A whole planner that knows nothing; batch statistics are random too."""
+    """A whole planner that knows nothing, but takes many places for things; batch statistics are random too."""
     torch.manual_seed(seed)
     model = HierVLAPlannerForPlanning(HierVLAPlannerConfig(vision=VISION, language=language_config().to_dict()))
     for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
+        if name.endswith("running_mean"):
+            buffer.uniform_(-0.1, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.02, 0.1)
+    bias = model.vision.dense.bias
+    assert bias is not None
+    with torch.no_grad():
+        bias[: len(CATEGORIES)] = -0.5
     return model.eval()
 
 

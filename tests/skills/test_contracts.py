@@ -83,6 +83,14 @@ def test_appeared_sees_a_new_thing_and_not_an_old_one() -> None:
     assert not appeared(observation(), observation(boxes=((0.6, 0.1, 0.02, 0.04),)), spot).yes
 
 
+def test_appeared_is_not_fooled_by_the_arm_that_hangs_above() -> None:
+    spot = np.array([0.5, 0.0, 0.0])
+    hand = (0.515, 0.0, 0.012, 0.40)
+    block = (0.495, 0.0, 0.018, 0.04)
+    assert appeared(observation(boxes=(hand,)), observation(boxes=(block, hand)), spot).yes
+    assert not appeared(observation(boxes=(hand,)), observation(boxes=(hand,)), spot).yes
+
+
 def test_appeared_is_unsure_out_of_view() -> None:
     assert appeared(observation(), observation(), np.array([3.0, 0.0, 0.0])).value == "unsure"
 

@@ -197,7 +197,7 @@ def holds(scene: SymbolicScene, fact: Fact) -> bool:
 
 
 def spatial_facts(positions: Mapping[str, tuple[float, float]]) -> set[Fact]:
-    """``("left_of", a, b)`` and ``("right_of", b, a)`` for pairs that stand next to each other on the table, seen from the front.
+    """``left_of`` and ``right_of`` facts for pairs that stand next to each other, as the front camera sees them.
 
     Args:
         positions: world (x, y) [m] of each object that stands directly on the table.

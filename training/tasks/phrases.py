@@ -72,7 +72,7 @@ TEMPLATES: Final[Mapping[str, Mapping[Split, tuple[str, ...]]]] = {
             "get {x} and set {it} down {d}",
             "take {x} and move {it} {d}",
             "i would like you to put {x} {d}",
-            "{x} should end up {d}",
+            "{x} has to go {d}",
             "grab {x} and store {it} {d}",
             "i need {x} {d}",
             "pick up {x} and lay {it} {d}",
@@ -350,11 +350,11 @@ JOINS: Final[Mapping[Split, tuple[str, ...]]] = {
         "before anything else {a}, afterwards {b}",
     ),
     "test": (
-        "{a}, {b}",
+        "{a}, afterwards {b}",
         "first {a} and then {b}",
         "{a} and after that {b}",
         "first {a}. afterwards {b}",
-        "{a}; then {b}",
+        "first {a} and {b} after that",
     ),
 }
 """Frames around two requests; `{a}` comes first in time."""

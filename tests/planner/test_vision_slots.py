@@ -1,0 +1,164 @@
+"""The tower's shapes, its peaks, and what becomes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES
+from hiervla.planner.embedded.vision import (
+    STRIDE,
+    Slot,
+    VisionConfig,
+    VisionOutput,
+    VisionTower,
+    decode_slots,
+    peaks,
+    scene_slots,
+    to_tensor,
+)
+
+
+@pytest.fixture(scope="module")
+def tower() -> VisionTower:
+    torch.manual_seed(0)
+    return VisionTower(VisionConfig()).eval()
+
+
+def empty(tower: VisionTower) -> VisionOutput:
+    """An output that sees nothing."""
+    with torch.no_grad():
+        out = tower(torch.zeros(1, 3, 192, 256))
+    out.centres = torch.full_like(out.centres, -9.0)
+    out.offsets = torch.full_like(out.offsets, 0.5)
+    return out
+
+
+def test_shapes_and_size(tower: VisionTower) -> None:
+    out = tower(to_tensor(np.zeros((2, 192, 256, 3), np.uint8)))
+    assert out.features.shape == (2, 48, 48, 64)
+    assert out.centres.shape == (2, 11, 48, 64)
+    assert out.segments.shape == (2, 12, 48, 64)
+    assert out.spots.shape == (2, 4, 48, 64)
+    assert sum(p.numel() for p in tower.parameters()) < 2_000_000
+
+
+def test_config_survives_json() -> None:
+    config = VisionConfig(out=32)
+    assert VisionConfig.from_dict({**config.to_dict(), "widths": list(config.widths)}) == config
+
+
+def test_nothing_seen_gives_no_slots(tower: VisionTower) -> None:
+    assert decode_slots(tower, empty(tower)) == [[]]
+
+
+def test_a_peak_becomes_a_slot_at_its_pixel(tower: VisionTower) -> None:
+    out = empty(tower)
+    out.centres[0, CATEGORIES.index("mug"), 10, 20] = 5.0
+    (slot,) = decode_slots(tower, out)[0]
+    assert slot.category_name == "mug"
+    assert (slot.u, slot.v) == pytest.approx((20.5 * STRIDE, 10.5 * STRIDE))
+    assert slot.category.sum() == pytest.approx(1.0)
+    assert slot.colour.sum() == pytest.approx(1.0)
+
+
+def fake_attributes(monkeypatch: pytest.MonkeyPatch, tower: VisionTower, reach: dict[str, float]) -> None:
+    """Everything is red, and reaches so far [cells] to all sides by its category."""
+
+    def attributes(
+        features: torch.Tensor, batch: torch.Tensor, cells: torch.Tensor, category: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        red = torch.eye(len(COLOURS))[COLOURS.index("red")].repeat(len(category), 1) * 9
+        size = torch.tensor([[np.log(reach[CATEGORIES[k]])] * 4 for k in category.tolist()])
+        return red, torch.zeros(len(category), len(STATES)), size
+
+    monkeypatch.setattr(tower, "attributes", attributes)
+
+
+def test_block_on_plate_is_two_slots(tower: VisionTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_attributes(monkeypatch, tower, {"plate": 4.0, "block": 1.2})
+    out = empty(tower)
+    out.centres[0, CATEGORIES.index("plate"), 30, 30] = 5.0
+    out.centres[0, CATEGORIES.index("block"), 30, 30] = 5.0
+    assert {s.category_name for s in decode_slots(tower, out)[0]} == {"plate", "block"}
+
+
+def test_stacked_blocks_in_neighbouring_cells_are_two_slots(tower: VisionTower) -> None:
+    out = empty(tower)
+    kind = CATEGORIES.index("block")
+    out.centres[0, kind, 30, 30], out.centres[0, kind, 31, 30] = 5.0, 3.0
+    assert len(decode_slots(tower, out)[0]) == 2
+    # The tail of a single peak is not a second thing.
+    out.centres[0, kind, 31, 30] = -0.5
+    assert len(decode_slots(tower, out)[0]) == 1
+
+
+def test_two_readings_of_one_box_are_one_slot(tower: VisionTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_attributes(monkeypatch, tower, {"mug": 2.0, "can": 2.1})
+    out = empty(tower)
+    out.centres[0, CATEGORIES.index("mug"), 30, 30] = 4.0
+    out.centres[0, CATEGORIES.index("can"), 30, 30] = 3.0
+    assert [s.category_name for s in decode_slots(tower, out)[0]] == ["mug"]
+
+
+def test_weaker_second_reading_of_one_thing_is_dropped(tower: VisionTower) -> None:
+    out = empty(tower)
+    out.centres[0, CATEGORIES.index("mug"), 30, 30] = 4.0
+    out.centres[0, CATEGORIES.index("can"), 30, 30] = -0.2
+    assert [s.category_name for s in decode_slots(tower, out)[0]] == ["mug"]
+
+
+def test_there_is_one_bin(tower: VisionTower) -> None:
+    out = empty(tower)
+    out.centres[0, CATEGORIES.index("bin"), 5, 5] = 4.0
+    out.centres[0, CATEGORIES.index("bin"), 40, 50] = 3.0
+    assert len(decode_slots(tower, out)[0]) == 1
+
+
+def test_slots_come_left_to_right_and_are_bounded(tower: VisionTower) -> None:
+    out = empty(tower)
+    kind = CATEGORIES.index("can")
+    for k in range(30):
+        out.centres[0, kind, 2 + 3 * (k % 15), 60 - 2 * k] = 3.0 + 0.01 * k
+    slots = decode_slots(tower, out, max_slots=20)[0]
+    assert len(slots) == 20
+    assert [s.u for s in slots] == sorted(s.u for s in slots)
+
+
+def test_peaks_respect_the_threshold() -> None:
+    centres = torch.full((1, 11, 48, 64), -9.0)
+    centres[0, 0, 3, 3] = 0.0
+    assert len(peaks(centres, 0.4)[0]) == 1
+    assert len(peaks(centres, 0.6)[0]) == 0
+
+
+def test_attributes_depend_on_the_category_that_is_asked_for(tower: VisionTower) -> None:
+    out = tower(torch.rand(1, 3, 192, 256))
+    where = torch.tensor([[20.0, 20.0], [20.0, 20.0]])
+    colours, _, _ = tower.attributes(out.features, torch.tensor([0, 0]), where, torch.tensor([0, 5]))
+    assert not torch.allclose(colours[0], colours[1])
+
+
+def test_attributes_at_the_border_are_finite(tower: VisionTower) -> None:
+    out = tower(torch.rand(1, 3, 192, 256))
+    corners = torch.tensor([[0.0, 0.0], [64.0, 48.0]])
+    for values in tower.attributes(out.features, torch.tensor([0, 0]), corners, torch.tensor([0, 1])):
+        assert torch.isfinite(values).all()
+
+
+def make_slot(category: str, colour: str, state: str, u: float, v: float) -> Slot:
+    """A certain slot."""
+    hot = [np.eye(len(x), dtype=np.float32)[x.index(n)] for x, n in zip(
+        (CATEGORIES, COLOURS, STATES), (category, colour, state), strict=True)]  # fmt: skip
+    return Slot(hot[0], hot[1], hot[2], u, v)
+
+
+def test_names_and_language_form() -> None:
+    slots = [make_slot("mug", "red", "table", 64.0, 96.0), make_slot("top_shelf", "none", "none", 128.0, 48.0)]
+    assert [s.name for s in slots] == ["red mug", "top shelf"]
+    assert make_slot("spill", "purple", "table", 1.0, 1.0).name == "spill"
+    seen = scene_slots(slots, 256, 192)
+    assert seen.names() == ["red mug", "top shelf"]
+    assert seen.uv.tolist() == [[0.25, 0.5], [0.5, 0.25]]
+    assert len(scene_slots([], 256, 192)) == 0
