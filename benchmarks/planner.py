@@ -45,6 +45,8 @@ SAME_PX = 8.0
 """A slot that is farther than this from every true thing of its name is none of them [px]."""
 EDGE_PX = 1
 """A point this close to a mask is on it: rendering and segmentation may differ by a pixel at the edge."""
+LEAST_PIXELS = 4
+"""A thing that shows fewer pixels is hidden; one may well find what shows more, though it is hard below 25."""
 MIDDLE = (4, 6)
 """Lengths of the plans that stand for "a plan of five steps" in the latency."""
 
@@ -102,7 +104,7 @@ def make_case(family: str, seed: int, min_steps: int) -> Case:
 
 def _labelled(observation: Observation, scene: SceneSpec, ids: np.ndarray, names: Sequence[str]) -> RenderedScene:
     """The true labels of the picture, in the form that the pointing head's targets are judged by."""
-    from hiervla.training.render_scenes import FIXTURES, MIN_PIXELS, RenderedScene, Thing, fixture_point, project_points
+    from hiervla.training.render_scenes import FIXTURES, RenderedScene, Thing, fixture_point, project_points
 
     frame = observation.frame("front")
     segments = np.zeros(ids.shape, np.uint8)
@@ -112,7 +114,7 @@ def _labelled(observation: Observation, scene: SceneSpec, ids: np.ndarray, names
     for label, name in enumerate(names):
         rows, columns = np.nonzero(ids == label)
         known = name in FIXTURES or name in loose or (scene.spill is not None and name == scene.spill.id)
-        if not known or name in hidden or len(rows) < MIN_PIXELS:
+        if not known or name in hidden or len(rows) < LEAST_PIXELS:
             continue
         segments[rows, columns] = label + 1
         u, v = float(columns.mean() + 0.5), float(rows.mean() + 0.5)

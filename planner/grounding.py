@@ -90,7 +90,7 @@ def lift_bar(frame: CameraFrame, u: float, v: float, label: str = "handle", reac
     rows, columns = _bounds(frame, u, v, reach)
     points = deproject(frame)[rows, columns].reshape(-1, 3)
     seen = np.isfinite(points).all(axis=1)
-    if seen.sum() < max(1, len(seen) // 3):
+    if np.count_nonzero(seen) < max(1, len(points) // 3):
         raise UngroundedError(label, u, v, "there is no depth, so it stands on nothing")
     points = points[seen]
     height = points[:, 2]

@@ -180,9 +180,7 @@ def _tell(args: tuple[str, int, frozenset[str], str | Path | None]) -> list[tupl
     return tell(story, seed, skills, _driver(policy, FeatureSpec()))
 
 
-def tell(
-    story: str, seed: int, skills: frozenset[str], driver: Driver = demonstrate
-) -> list[tuple[Episode, int]]:
+def tell(story: str, seed: int, skills: frozenset[str], driver: Driver = demonstrate) -> list[tuple[Episode, int]]:
     """Play one story in one scene; the episodes of it and a number that identifies each."""
     rng = np.random.default_rng([0x7E11, seed])
     try:

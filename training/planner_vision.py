@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES
 from hiervla.planner.embedded.vision import (
-    CATEGORIES,
-    COLOURS,
     SPOTS,
-    STATES,
     STRIDE,
     Slot,
     VisionConfig,
@@ -312,10 +310,10 @@ def train_vision(
             print(f"{spent:5.1f} min step {step} ({speed:.1f} images/s) rate {rate:.1e} {terms}", flush=True)
         if now - last_save > 240.0:
             last_save = now
-            model = average.module
+            model = cast(VisionTower, average.module)
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "vision.safetensors")
             print(f"{spent:5.1f} min held out: {json.dumps(evaluate(model, test.examples[:150]))}", flush=True)
-    model = average.module
+    model = cast(VisionTower, average.module)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "vision.safetensors")
     (out / "vision.json").write_text(json.dumps(tower.config.to_dict()))
     scores = evaluate(model, test.examples)

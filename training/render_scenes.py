@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers import panda
-from hiervla.planner.embedded.vision import CATEGORIES, COLOURS, STATES
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES
 from hiervla.worlds.tabletop.model import TabletopModel, build_model, set_initial_state
 from hiervla.worlds.tabletop.rendering import OffscreenRenderer
 from hiervla.worlds.tabletop.sampling import Request, SceneRequestError
@@ -289,7 +289,7 @@ def _label(
 def save_shard(path: Path, scenes: Sequence[RenderedScene]) -> None:
     """Write scenes into one file, whole or not at all."""
     rows = [(k, t) for k, s in enumerate(scenes) for t in s.things]
-    columns = {
+    columns: dict[str, Any] = {
         "rgb": np.stack([s.rgb for s in scenes]),
         "segments": np.stack([s.segments for s in scenes]),
         "spec": np.array([json.dumps(s.spec.model_dump(mode="json")) for s in scenes]),

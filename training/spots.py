@@ -20,7 +20,10 @@ CLEARANCE: Final = 0.055
 """A spot keeps at least this distance to the edges of other things [m]."""
 BESIDE_ROOM: Final = 0.03
 """Beside a thing that was named, a spot has to do with this distance to others' edges [m]."""
-BESIDE_REACH: Final = (np.array([TABLE_X[0] - 0.04, TABLE_Y[0] - 0.06]), np.array([TABLE_X[1] + 0.02, TABLE_Y[1] + 0.05]))
+BESIDE_REACH: Final = (
+    np.array([TABLE_X[0] - 0.04, TABLE_Y[0] - 0.06]),
+    np.array([TABLE_X[1] + 0.02, TABLE_Y[1] + 0.05]),
+)
 """Corners of the part of the table on which something may be put beside something [m]."""
 _HAND_REACH: Final = 0.05
 """What the hand needs more, along y, beside something tall [m]."""

@@ -416,9 +416,8 @@ def _cached(folder: str, stamp: int) -> _Loaded:
 
     logging.disable_progress_bar()
     try:
-        model, notes = HierVLAPlannerForPlanning.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-        )
+        load: Any = HierVLAPlannerForPlanning.from_pretrained
+        model, notes = load(folder, local_files_only=True, output_loading_info=True, dtype=torch.float32)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(folder, str(error).splitlines()[0], _REMEDY) from error

@@ -91,13 +91,15 @@ class HierVLAPlannerProcessor(ProcessorMixin):  # type: ignore[misc]
             out |= {"input_ids": ids, "attention_mask": mask.long()}
         return BatchFeature(out)
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:  # type: ignore[override]
         """Write `preprocessor_config.json` and the tokenizer's files."""
         self.image_processor.save_pretrained(save_directory)
         self.tokenizer.save_pretrained(save_directory)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> HierVLAPlannerProcessor:
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> HierVLAPlannerProcessor:  # type: ignore[override]
         """Read what :meth:`save_pretrained` wrote."""
         folder = str(pretrained_model_name_or_path)
         images = HierVLAPlannerImageProcessor.from_pretrained(folder)

@@ -24,7 +24,7 @@ SPOTS: Final = ("table", "top_shelf", "bottom_shelf", "drawer")
 STRIDE: Final = 4
 """Image pixels a feature cell, both ways."""
 NEIGHBOUR_SCORE: Final = 0.55
-"""From here on a cell counts as a centre although a neighbour is surer: the tail of one Gaussian seldom gets so high."""
+"""From here on a cell counts as a centre although a neighbour is surer: the tail of a Gaussian seldom gets so high."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = _conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-        )
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -204,9 +202,7 @@ class VisionTower(nn.Module):
         x8 = self.fuse8(x8 + F.interpolate(self.up16(x16), scale_factor=2.0, mode="nearest"))
         features = self.fuse4(self.skip4(x4) + F.interpolate(self.up8(x8), scale_factor=2.0, mode="nearest"))
         n = len(CATEGORIES)
-        centres, offsets, segments, spots = self.dense(self.hidden(features)).split(
-            [n, 2, n + 1, len(SPOTS)], dim=1
-        )
+        centres, offsets, segments, spots = self.dense(self.hidden(features)).split([n, 2, n + 1, len(SPOTS)], dim=1)
         return VisionOutput(features, centres, offsets.sigmoid(), segments, spots)
 
     def attributes(

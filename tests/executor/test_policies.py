@@ -74,9 +74,7 @@ def frame(name: str, depth: bool = True, box: float = 0.0) -> CameraFrame:
     metres[20:28, 28:36] -= box
     rgb = np.full((height, width, 3), 120, dtype=np.uint8)
     rgb[20:28, 28:36] = (200, 30, 30)
-    return CameraFrame(
-        name=name, rgb=rgb, depth_m=metres if depth else None, K=K, T_world_camera=pose, time_s=1.0
-    )
+    return CameraFrame(name=name, rgb=rgb, depth_m=metres if depth else None, K=K, T_world_camera=pose, time_s=1.0)
 
 
 def observation(depth: bool = True, box: float = 0.04, width: float = 0.08) -> Observation:

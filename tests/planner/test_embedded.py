@@ -18,6 +18,7 @@ from hiervla.representations import (
     AffordanceMap,
     CameraError,
     CheckpointError,
+    Keypoint,
     Keypoints,
     Observation,
     Plan,
@@ -51,8 +52,8 @@ def rooms() -> list[Room]:
     found = []
     for seed in SEEDS:
         scene = sample_scene(
-            seed, n_objects=4, require=[("mug", "red", "table")], spill=False, drawer_open=False, stacks=0, shelf_prob=0.0,
-            same_category=False,
+            seed, n_objects=4, require=[("mug", "red", "table")], spill=False, drawer_open=False, stacks=0,
+            shelf_prob=0.0, same_category=False,
         )  # fmt: skip
         with TabletopWorld(scene, cameras=("front",)) as world:
             mask = GroundTruth(world).segmentation("front").mask("mug_0")
@@ -121,7 +122,9 @@ def test_a_plan_names_its_image_its_prompt_and_its_words(plans: list[Plan | Refu
     assert len({r.observation.frame("front").sha256 for r in rooms}) == len(rooms)
 
 
-def test_the_prompt_hash_follows_the_words(shipped: EmbeddedPlanner, plans: list[Plan | Refusal], rooms: list[Room]) -> None:
+def test_the_prompt_hash_follows_the_words(
+    shipped: EmbeddedPlanner, plans: list[Plan | Refusal], rooms: list[Room]
+) -> None:
     other = shipped.plan(rooms[0].observation, "tidy up", CONTEXT)
     assert other.provenance is not None
     assert plans[0].provenance is not None
@@ -302,7 +305,7 @@ def test_a_broken_file_beside_the_weights_is_named(checkpoint: Path, name: str) 
         EmbeddedPlanner(checkpoint)
 
 
-def keypoint(step: Step) -> records.Keypoint:
+def keypoint(step: Step) -> Keypoint:
     """The step's first keypoint."""
     return next(a for a in step.artifacts if isinstance(a, Keypoints)).points[0]
 

@@ -97,7 +97,8 @@ def test_done_steps_are_told_again(planner: EmbeddedPlanner, observation: Observ
     assert isinstance(again, Plan)
     assert again.done == () and again.steps[0].skill == "pick"
     drawer = Step(id="s1", skill="open_drawer", args={"drawer": "drawer"}, text="open the drawer")
-    plan = ask(planner, observation, "open the drawer and put the red mug on the top shelf", StepRecord(drawer, "succeeded"))
+    opened = StepRecord(drawer, "succeeded")
+    plan = ask(planner, observation, "open the drawer and put the red mug on the top shelf", opened)
     assert isinstance(plan, Plan)
     assert plan.done == ("s1",) and plan.steps[0].skill == "open_drawer" and plan.steps[0].artifacts == ()
 
@@ -135,7 +136,7 @@ def test_grounding(planner: EmbeddedPlanner, observation: Observation, world: Ta
         keypoints = step.artifacts[0]
         assert isinstance(keypoints, Keypoints) and keypoints.points[0].position_w is not None
         positions[skill] = np.array(keypoints.points[0].position_w)
-    furniture = world.scene.furniture
+    furniture = truth.scene.furniture
     assert np.linalg.norm(positions["pick"][:2] - truth.position("mug_0")[:2]) < 0.06
     assert positions["pick"][2] > 0.01
     assert np.abs(positions["throw_away"][:2] - furniture.bin_xy).max() < 0.04

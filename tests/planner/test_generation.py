@@ -55,7 +55,8 @@ def test_padding_changes_nothing() -> None:
     model, words = tiny.language(2), tiny.tokenizer()
     rng = np.random.default_rng(0)
     scenes = [SLOTS, tiny.scene(rng), one_hot_slots([("can", "green", "table", 0.5, 0.5)])]
-    prompts = [words.backend_tokenizer.encode(prompt_text(t)).ids for t in ("hi", "put the red mug away", "tidy up now")]
+    texts = ("hi", "put the red mug away", "tidy up now")
+    prompts = [words.backend_tokenizer.encode(prompt_text(t)).ids for t in texts]
     tokens, mask = pad_left(prompts, words.pad_token_id)
     together, _, _ = model.prefill(batch_slots(scenes), tokens, mask)
     for row, (slots, prompt) in enumerate(zip(scenes, prompts, strict=True)):
@@ -110,9 +111,12 @@ def test_free_answers_end_at_the_end_token_or_the_limit() -> None:
     texts = generate_batch(model, words, [SLOTS, SLOTS], prompts, max_tokens=5)
     assert len(texts) == 2
     with torch.no_grad():
-        model.tokens.weight[model.config.eos_token_id] = 1e4 * model.prefill(
-            batch_slots([SLOTS]), torch.tensor(prompts[:1]), torch.ones(1, len(prompts[0]), dtype=torch.bool)
-        )[1][0]
+        model.tokens.weight[model.config.eos_token_id] = (
+            1e4
+            * model.prefill(
+                batch_slots([SLOTS]), torch.tensor(prompts[:1]), torch.ones(1, len(prompts[0]), dtype=torch.bool)
+            )[1][0]
+        )
     assert generate_batch(model, words, [SLOTS], prompts[:1], max_tokens=5) == [""]
 
 

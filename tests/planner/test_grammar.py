@@ -193,9 +193,7 @@ def test_what_is_no_answer_is_a_plan_error(text: str) -> None:
         parse_answer(text)
 
 
-def _feed(
-    text: str, signatures: Sequence[SkillSignature], slots: SceneSlots, done: Sequence[int] = ()
-) -> PlanGrammar:
+def _feed(text: str, signatures: Sequence[SkillSignature], slots: SceneSlots, done: Sequence[int] = ()) -> PlanGrammar:
     words = tiny.tokenizer()
     grammar = PlanGrammar(grammar_tokenizer(words), plan_schema(signatures, slots, done))
     for token in words.backend_tokenizer.encode(text).ids:

@@ -66,7 +66,7 @@ def parts() -> tuple[HierVLAPlannerForPlanning, HierVLAPlannerProcessor]:
     ids = {f"{n}_token_id": int(getattr(tokenizer, f"{n}_token_id")) for n in ("pad", "eos")}
     language = LanguageConfig(
         vocab_size=len(tokenizer), hidden_size=64, num_heads=2, num_layers=1,
-        slot_token_id=int(tokenizer.convert_tokens_to_ids("o0")), **ids,
+        slot_token_id=tokenizer.get_vocab()["o0"], **ids,
     )  # fmt: skip
     torch.manual_seed(0)
     model = HierVLAPlannerForPlanning(HierVLAPlannerConfig(language=language.to_dict(), threshold=0.005)).eval()

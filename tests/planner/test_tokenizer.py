@@ -67,14 +67,16 @@ def test_special_tokens_are_single_and_distinct(words: PreTrainedTokenizerFast) 
 
 
 def test_a_plan_is_short(words: PreTrainedTokenizerFast) -> None:
-    plan = '{"done":[],"remaining":[{"skill":"pick","object":"o3"},{"skill":"place","object":"o3","relation":"on","target":"o0"}]}'
+    steps = '{"skill":"pick","object":"o3"},{"skill":"place","object":"o3","relation":"on","target":"o0"}'
+    plan = f'{{"done":[],"remaining":[{steps}]}}'
     strange = plan.replace("pick", "pinch")
     assert len(words.backend_tokenizer.encode(plan).ids) <= 9
     assert len(words.backend_tokenizer.encode(strange).ids) > 9
 
 
 def test_the_prompt_shows_the_last_lines_of_history() -> None:
-    lines = [history_line(step_words("pick", f"red mug {k}", source="table"), k % 2 == 0) for k in range(MAX_HISTORY + 3)]
+    steps = [step_words("pick", f"red mug {k}", source="table") for k in range(MAX_HISTORY + 3)]
+    lines = [history_line(step, k % 2 == 0) for k, step in enumerate(steps)]
     text = prompt_text("  Put   the MUG\naway ", lines)
     assert text.startswith(f"{TASK} put the mug away{HISTORY}h0 pick red mug 3 from table failed")
     assert text.endswith(f"h15 pick red mug 18 from table ok{PLAN}")

@@ -84,7 +84,8 @@ def planner(seed: int) -> HierVLAPlannerForPlanning:
     assert bias is not None
     with torch.no_grad():
         bias[: len(CATEGORIES)] = -0.5
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def scene(rng: np.random.Generator, with_furniture: bool = True) -> SceneSlots:
@@ -94,7 +95,8 @@ def scene(rng: np.random.Generator, with_furniture: bool = True) -> SceneSlots:
     for _ in range(int(rng.integers(0, 8))):
         kind, colour = str(rng.choice(LOOSE)), str(rng.choice(COLOURS[1:]))
         where = str(rng.choice(places, p=(0.7, 0.15, 0.1, 0.05)))
-        things.append((kind, colour, where, PLACES[where] + float(rng.uniform(-0.1, 0.1)), float(rng.uniform(0.3, 0.7))))
+        u, v = PLACES[where] + float(rng.uniform(-0.1, 0.1)), float(rng.uniform(0.3, 0.7))
+        things.append((kind, colour, where, u, v))
     if with_furniture:
         state = "open" if rng.random() < 0.4 else "closed"
         things += [("bin", "none", "none", 0.77, 0.34), ("drawer", "none", state, 0.77, 0.51)]

@@ -125,10 +125,10 @@ def test_a_trial_of_an_unknown_skill() -> None:
 def test_a_small_collection_is_the_same_twice(tmp_path: Path) -> None:
     sets = []
     for name in ("a", "b"):
-        report = run_collect(tmp_path / name, skills=("open_drawer", "close_drawer"), episodes=1, seed=3)
-        assert report.kept["open_drawer"] >= 1 and report.shards
+        report = run_collect(tmp_path / name, skills=("close_drawer",), episodes=1, seed=3)
+        assert report.kept["close_drawer"] >= 1 and report.shards
         sets.append(load_demos([tmp_path / name]))
-    assert len(sets[0]) > 20
+    assert len(sets[0]) > 15
     for column in ("points", "proprio", "actions", "episode"):
         assert np.array_equal(getattr(sets[0], column), getattr(sets[1], column)), column
     assert sets[0].headers[0]["recipe"]["driver"] == "expert"

@@ -33,9 +33,7 @@ def pick(state: State, task: Task) -> tuple[list[Waypoint], float, bool]:
     off = float(np.hypot(*(grasp[:2] - ee[:2])))
     twist = abs(turn(wanted, yaw) - yaw)
     width = grasp_width(thing)
-    close = Waypoint(
-        grasp, wanted, 0.0, speed=_FALL, dwell_s=max(0.0, state.width - width) / 0.1 + 0.35
-    )
+    close = Waypoint(grasp, wanted, 0.0, speed=_FALL, dwell_s=max(0.0, state.width - width) / 0.1 + 0.35)
     lift = Waypoint(np.array([grasp[0], grasp[1], lifted]), wanted, 0.0)
     low = ee[2] < clear
     missed = state.width < width - 0.006
@@ -160,12 +158,12 @@ def throw_away(state: State, task: Task) -> tuple[list[Waypoint], float, bool]:
     goal = np.array([task.target_w[0], task.target_w[1], rim + 0.025 + max(hang, 0.03)])
     off = float(np.hypot(*(goal[:2] - ee[:2])))
     release = Waypoint(goal, yaw, _OPEN, dwell_s=0.3)
-    stay = Waypoint(np.array([goal[0], goal[1], max(goal[2], rim + 0.10)]), yaw, _OPEN)
+    rest = Waypoint(np.array([goal[0], goal[1], max(goal[2], rim + 0.10)]), yaw, _OPEN)
     if off < 0.02 and ee[2] < goal[2] + 0.012:
-        return [release, stay], 0.7, False
+        return [release, rest], 0.7, False
     lower = Waypoint(goal, yaw, 0.0)
     nearness = float(np.clip(1.0 - off / 0.05, 0.0, 1.0))
     if ee[2] < goal[2] - 0.015:
         rise = Waypoint(np.array([ee[0], ee[1], goal[2]]), yaw, 0.0)
-        return [rise, lower, release, stay], 0.1, False
-    return [lower, release, stay], 0.2 + 0.4 * nearness, False
+        return [rise, lower, release, rest], 0.1, False
+    return [lower, release, rest], 0.2 + 0.4 * nearness, False

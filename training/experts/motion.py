@@ -62,12 +62,12 @@ def follow(
     here, angle = [float(v) for v in position], float(yaw)
     speed_now = [float(v) for v in velocity]
     rows = np.empty((horizon, 5))
-    queue = [(*(float(v) for v in w.position), w) for w in waypoints]
+    queue = [([float(v) for v in w.position], w) for w in waypoints]
     waited, spin, tick = 0.0, 0.0, 0.02
     reach = _ACCELERATION * tick
     for k in range(horizon):
         for _ in range(max(1, round(1.0 / rate_hz / tick))):
-            *place, goal = queue[0]
+            place, goal = queue[0]
             gap = [place[0] - here[0], place[1] - here[1], place[2] - here[2]]
             distance = math.sqrt(gap[0] ** 2 + gap[1] ** 2 + gap[2] ** 2)
             gap_yaw = turn(goal.yaw, angle) - angle
@@ -88,7 +88,7 @@ def follow(
             wanted = math.copysign(min(abs(gap_yaw) / time, math.sqrt(3.0 * abs(gap_yaw)), 6.0 * abs(gap_yaw)), gap_yaw)
             spin += min(max(wanted - spin, -_YAW_ACCELERATION * tick), _YAW_ACCELERATION * tick)
             angle += spin * tick
-        rows[k] = *here, angle, queue[0][3].opening
+        rows[k] = *here, angle, queue[0][1].opening
     return rows
 
 

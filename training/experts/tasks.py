@@ -95,9 +95,7 @@ def place_tasks(truth: GroundTruth, state: State, name: str, rng: np.random.Gene
         target = base.position + np.array([*offset, height])
         tasks.append(Task("place", target, object=name, onto=base.id))
     noise = POINTING_NOISE_M
-    return [
-        Task(t.skill, t.target_w + rng.normal(0, noise, 3) * (1, 1, 0.5), t.object, t.onto, t.place) for t in tasks
-    ]
+    return [Task(t.skill, t.target_w + rng.normal(0, noise, 3) * (1, 1, 0.5), t.object, t.onto, t.place) for t in tasks]
 
 
 def throw_away_task(truth: GroundTruth, name: str, rng: np.random.Generator) -> Task:
