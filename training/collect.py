@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,7 @@ def run_collect(
     workers: int = 1,
     budget_s: float | None = None,
     policy: str | Path | None = None,
+    stories: Mapping[str, float] | None = None,
     on_progress: Callable[[CollectReport], None] | None = None,
 ) -> CollectReport:
     """Collect demonstrations into `out`.
@@ -84,25 +85,30 @@ def run_collect(
         workers: processes.
         budget_s: wall time after which no further scene is started [s].
         policy: folder of the weights that drive; None: the experts do.
+        stories: kinds of scene and their shares; default :data:`STORIES`.
         on_progress: called with the report so far after every scene.
 
     Raises:
-        UnknownNameError: a skill does not exist.
+        UnknownNameError: a skill or story does not exist, or no story has the skills.
         CheckpointError: the policy's weights cannot be read.
     """
     for skill in skills:
         if skill not in SKILLS:
             raise UnknownNameError("skill", skill, SKILLS)
+    shares = dict(stories or STORIES)
+    for story in shares:
+        if story not in STORIES:
+            raise UnknownNameError("story", story, STORIES)
     folder, began = Path(out), time.monotonic()
     report, features = CollectReport(), FeatureSpec()
-    writer = DemoWriter(_recipe(seed, skills, policy), features)
+    writer = DemoWriter(_recipe(seed, skills, policy, shares), features)
 
     def flush() -> None:
         path = folder / f"demos-{seed}-{len(report.shards):03d}.npz"
         writer.write(path)
         report.shards.append(path)
 
-    scenes = _scene_seeds(seed, skills)
+    scenes = _scene_seeds(seed, skills, shares)
     for results in _work(scenes, frozenset(skills), workers, policy):
         for episode, number in results:
             skill = episode.task.skill
@@ -127,12 +133,13 @@ def run_collect(
     return report
 
 
-def _recipe(seed: int, skills: Sequence[str], policy: str | Path | None) -> dict[str, Any]:
+def _recipe(seed: int, skills: Sequence[str], policy: str | Path | None, shares: Mapping[str, float]) -> dict[str, Any]:
     from hiervla._version import __version__
 
     return {
         "name": RECIPE, "seed": seed, "skills": list(skills), "noise": asdict(Noise()), "version": __version__,
         "driver": "expert" if policy is None else "policy",
+        "stories": dict(shares),
     }  # fmt: skip
 
 
@@ -149,10 +156,12 @@ def _driver(policy: str | Path | None, features: FeatureSpec) -> Driver:
     return drive
 
 
-def _scene_seeds(seed: int, skills: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _scene_seeds(seed: int, skills: Sequence[str], shares: Mapping[str, float]) -> Iterator[tuple[str, int]]:
     """Endless (story, scene seed); training scenes have even seeds above 10 million, benchmarks never do."""
     rng = np.random.default_rng([0xC011, seed])
-    wanted = {k: w for k, w in STORIES.items() if _TELLS[k] & set(skills)}
+    wanted = {k: w for k, w in shares.items() if _TELLS[k] & set(skills)}
+    if not wanted:
+        raise UnknownNameError("story with skills", ", ".join(skills), STORIES)
     names, weights = list(wanted), np.array(list(wanted.values()))
     while True:
         story = names[int(rng.choice(len(names), p=weights / weights.sum()))]

@@ -288,7 +288,7 @@ class Trainer:
         """
         remedy = "Delete it to start afresh, or name another work folder"
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise CheckpointError(str(path), f"cannot be read ({error})", remedy) from error
         if state["identity"] != self._identity():

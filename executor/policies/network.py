@@ -136,7 +136,7 @@ class FlowNet(nn.Module):
         x = noise
         for k in range(steps):
             t = k / steps
-            clean = self.predict(x, torch.full((len(x),), t), context)
+            clean = self.predict(x, torch.full((len(x),), t, device=x.device), context)
             x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
         return self.denormalise(x)
 

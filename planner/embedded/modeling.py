@@ -33,7 +33,6 @@ class HierVLAPlannerConfig(PretrainedConfig):  # type: ignore[misc]
         vision: fields of :class:`~hiervla.planner.embedded.vision.VisionConfig`.
         language: fields of :class:`~hiervla.planner.embedded.configuration.LanguageConfig`.
         threshold: least score of a slot.
-        ask_language: whether the pointing head was trained with the language model's states, and gets them.
     """
 
     model_type = "hiervla_planner"
@@ -43,13 +42,11 @@ class HierVLAPlannerConfig(PretrainedConfig):  # type: ignore[misc]
         vision: dict[str, Any] | None = None,
         language: dict[str, Any] | None = None,
         threshold: float = 0.3,
-        ask_language: bool = False,
         **kwargs: Any,
     ) -> None:
         self.vision = VisionConfig.from_dict(vision or {}).to_dict()
         self.language = LanguageConfig(**(language or {})).to_dict()
         self.threshold = threshold
-        self.ask_language = ask_language
         super().__init__(**kwargs)
 
 

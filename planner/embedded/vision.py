@@ -242,7 +242,7 @@ class VisionTower(nn.Module):
 
 
 def peaks(centres: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cells that may be centres: local maxima of the heatmaps, and cells so sure that they need not be one.
+    """Cells that may be centres: local maxima of the heatmaps, and for blocks cells so sure that they need not be one.
 
     Stacked blocks have their centres in neighbouring cells; both are sure then, and only one is a maximum.
 
@@ -255,7 +255,10 @@ def peaks(centres: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Te
     """
     heat = centres.sigmoid()
     best = F.max_pool2d(heat, 3, 1, 1)
-    chosen = ((heat == best) | (heat > NEIGHBOUR_SCORE)) & (heat > threshold)
+    sure = torch.zeros_like(heat, dtype=torch.bool)
+    k = CATEGORIES.index("block")
+    sure[:, k] = heat[:, k] > NEIGHBOUR_SCORE
+    chosen = ((heat == best) | sure) & (heat > threshold)
     batch, kind, row, column = torch.nonzero(chosen, as_tuple=True)
     return batch, kind, row * heat.shape[-1] + column, heat[batch, kind, row, column]
 

@@ -182,6 +182,8 @@ def tower(c: Context) -> Request | None:
         "stack {x} on {y} and {y} on {z}", "put {y} on {z} and then {x} on {y}", 
         "build a tower: {z}, then {y}, then {x}",
         "stack {y} on {z}, then {x} on top", "put {y} on top of {z} and {x} on top of {y}",
+        "i want {x} on top of {y} and that one on top of {z}", "set {x} on {y} and {y} on {z}",
+        "pile {x} on top of {y} with {y} on top of {z}", "get {x} on top of {y}, which belongs on top of {z}",
     )  # fmt: skip
     test = ("stack {y} on {z} and then {x} on {y}", "put {x} on top of {y} and {y} on top of {z}")
     text = choose(c.rng, train if c.split == "train" else test).format(x=x, y=y, z=z)
