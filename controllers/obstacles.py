@@ -16,6 +16,7 @@ from hiervla.controllers import panda
 from hiervla.controllers.collision import MAX_BOXES, Box, HeldObject, Obstacles
 from hiervla.controllers.kinematics import arm_model
 from hiervla.controllers.limits import Array
+from hiervla.representations.geometry import lift
 from hiervla.representations.observations import CameraFrame, Proprioception
 
 _TOLERANCE_M = 0.015
@@ -106,12 +107,7 @@ def deproject(frame: CameraFrame, stride: int = 1) -> Array:
     """
     depth = frame.require_depth()[::stride, ::stride]
     rows, columns = np.nonzero(np.isfinite(depth) & (depth > 0.0))
-    z = depth[rows, columns].astype(np.float64)
-    K = frame.K
-    x = (columns * stride + 0.5 - K[0, 2]) / K[0, 0] * z
-    y = (rows * stride + 0.5 - K[1, 2]) / K[1, 1] * z
-    pose = frame.T_world_camera
-    return np.asarray(np.column_stack([x, y, z]) @ pose[:3, :3].T + pose[:3, 3])
+    return lift(frame, columns * stride + 0.5, rows * stride + 0.5, depth[rows, columns])
 
 
 def obstacles_from_depth(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiervla.skills.base import Approach, Skill
-from hiervla.skills.context import Belief, SkillContext, target_point
+from hiervla.skills.context import Belief, MissingTargetError, SkillContext, target_point
 from hiervla.skills.registry import DuplicateSkillError, SkillLibrary
 from hiervla.skills.termination import DoneHead, Geometric, Termination, Timer, all_of, any_of, majority
 
@@ -13,6 +13,7 @@ __all__ = [
     "DoneHead",
     "DuplicateSkillError",
     "Geometric",
+    "MissingTargetError",
     "Skill",
     "SkillContext",
     "SkillLibrary",

@@ -7,7 +7,27 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.representations import Keypoints, Observation, PlanError, Proprioception, Step
+from hiervla.representations import HiervlaError, Observation, Proprioception, Step
+
+
+class MissingTargetError(HiervlaError, ValueError):
+    """A step that should be acted upon carries no keypoint with a position in the world.
+
+    Attributes:
+        step: id of the step.
+        skill: its skill.
+        found: kinds of the artifacts that it does carry.
+    """
+
+    def __init__(self, step: str, skill: str, found: tuple[str, ...]) -> None:
+        self.step = step
+        self.skill = skill
+        self.found = found
+        has = ", ".join(found) or "nothing"
+        super().__init__(
+            f"step {step} ({skill}): the policy needs a keypoints artifact whose first point has position_w, "
+            f"but the step carries {has}. Ground the step's artifacts before acting."
+        )
 
 
 @dataclass(frozen=True)
@@ -52,22 +72,18 @@ class SkillContext:
         """(3,) grounded keypoint of the step in the world frame [m].
 
         Raises:
-            PlanError: the step has no keypoint, or one that was never lifted to the world.
+            MissingTargetError: the step has no keypoint, or one that was never lifted to the world.
         """
         return target_point(self.step)
 
 
 def target_point(step: Step) -> NDArray[np.float64]:
-    """(3,) position of the step's first lifted keypoint in the world frame [m].
+    """The point that the step is about, (3,) in the world frame [m]: its first grounded keypoint.
 
     Raises:
-        PlanError: the step has no keypoint, or one that was never lifted to the world.
+        MissingTargetError: the step carries no such point.
     """
     for artifact in step.artifacts:
-        if isinstance(artifact, Keypoints) and artifact.points[0].position_w is not None:
-            return np.asarray(artifact.points[0].position_w, dtype=np.float64)
-    raise PlanError(
-        f"step {step.id}",
-        f"skill '{step.skill}' needs a keypoint in metres and the step has none",
-        "Ground the step first, or give a keypoints artifact with position_w",
-    )
+        if artifact.kind == "keypoints" and artifact.points[0].position_w is not None:
+            return np.array(artifact.points[0].position_w, dtype=np.float64)
+    raise MissingTargetError(step.id, step.skill, tuple(a.kind for a in step.artifacts))

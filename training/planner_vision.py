@@ -85,6 +85,14 @@ class SceneStore:
         return len(self.examples)
 
 
+def difficulty(scene: RenderedScene) -> int:
+    """How often a picture is shown in a round: more often when a thing lies on another of its own colour."""
+    spec = scene.spec
+    ids = {o.id: o for o in spec.objects}
+    alike = any(o.support in ids and ids[o.support].colour == o.colour for o in spec.objects)
+    return 4 if alike else 1
+
+
 def augment(images: Tensor, rng: torch.Generator) -> Tensor:
     """Other light and another sensor; colours keep their names, and left stays left."""
     n = len(images)
@@ -285,7 +293,8 @@ def train_vision(
     while (spent := (time.monotonic() - began) / 60.0) < minutes:
         if len(queue) < batch:
             store.refresh(limit=2)
-            queue = order.permutation(len(store.examples)).tolist()
+            repeats = [k for k, e in enumerate(store.examples) for _ in range(difficulty(e.scene))]
+            queue = order.permutation(repeats).tolist()
         part = [store.examples[queue.pop()] for _ in range(batch)]
         share = spent / minutes
         rate = peak_rate * min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-5

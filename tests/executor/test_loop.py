@@ -154,7 +154,7 @@ def test_a_step_without_keypoint_ends_the_run_with_one_clear_error() -> None:
     bare = Plan(goal="g", steps=(Step(id="a", skill="touch"),), remaining=("a",))
     result, events, _ = run([bare])
     assert result.outcome == "error"
-    assert "plan, step a: skill 'touch' needs a keypoint in metres" in result.message
+    assert "step a (touch): the policy needs a keypoints artifact" in result.message
     assert kinds(events)[-1] == "run_finished"
 
 

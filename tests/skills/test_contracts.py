@@ -13,12 +13,22 @@ from hiervla.representations import (
     Keypoint,
     Keypoints,
     Observation,
-    PlanError,
     Proprioception,
     Step,
     Verdict,
 )
-from hiervla.skills import Belief, DoneHead, Geometric, SkillContext, SkillLibrary, Timer, all_of, any_of, majority
+from hiervla.skills import (
+    Belief,
+    DoneHead,
+    Geometric,
+    MissingTargetError,
+    SkillContext,
+    SkillLibrary,
+    Timer,
+    all_of,
+    any_of,
+    majority,
+)
 from hiervla.skills.checks import appeared, holding, released, slid, stain, wiped
 
 SIZE = 100
@@ -170,5 +180,5 @@ def test_place_is_done_when_open_and_seen() -> None:
 
 
 def test_a_step_without_keypoint_is_named() -> None:
-    with pytest.raises(PlanError, match="plan, step s9: skill 'pick' needs a keypoint in metres"):
+    with pytest.raises(MissingTargetError, match=r"step s9 \(pick\): .* the step carries nothing"):
         _ = context(step=Step(id="s9", skill="pick")).target_w
