@@ -287,6 +287,13 @@ class EmbeddedPlanner:
         for n, (key, request, _) in enumerate(asked):
             u, v = (float(c) for c in points[n])
             sure = float(mass[n]) * (1.0 if request.slot is None else slots[request.slot].score)
+            if request.role == "object" and request.slot is not None:
+                slot = slots[request.slot]
+                left, top, right, bottom = slot.box
+                off_u, off_v = max(left - u * sx, u * sx - right), max(top - v * sy, v * sy - bottom)
+                if max(off_u, off_v) > _NEAR_PX:
+                    # Attention and detection disagree about where the named thing is: go by where it was seen.
+                    u, v, sure = slot.u / sx, slot.v / sy, 0.5 * sure
             values, label = maps[n].numpy().astype(np.float32), _label(request, names)
             point = Keypoint(label=label, u=u * sx, v=v * sy, confidence=min(max(sure, 0.0), 1.0))
             found[key] = (
@@ -332,6 +339,10 @@ def _word(value: str, names: SceneSlots) -> str:
     if value.startswith("o") and value[1:].isdigit() and int(value[1:]) < len(names):
         return names.name(int(value[1:]))
     return value
+
+
+_NEAR_PX: Final = 6.0
+"""A keypoint further than this outside of its thing's box does not mean that thing [px]."""
 
 
 def _slot_of(word: str, words: Sequence[str], slots: Sequence[Slot], step: Step) -> str:
