@@ -149,6 +149,12 @@ def check_workspace(label: str, point: Keypoint, position: Vec3) -> None:
             raise UngroundedError(label, point.u, point.v, where)
 
 
+def distance_outside(u: float, v: float, box: BoxPx) -> float:
+    """How far a pixel lies outside of a box along the worse axis, negative inside [px]."""
+    u0, v0, u1, v1 = box
+    return max(u0 - u, u - u1, v0 - v, v - v1)
+
+
 def check_inside(label: str, point: Keypoint, box: BoxPx, width: int) -> None:
     """Refuse a point on a thing that is not where the thing was seen.
 
@@ -156,8 +162,7 @@ def check_inside(label: str, point: Keypoint, box: BoxPx, width: int) -> None:
         UngroundedError: the point is outside of the box, by more than a margin.
     """
     margin = BOX_MARGIN_PX * width / 256
-    u0, v0, u1, v1 = box
-    away = max(u0 - point.u, point.u - u1, v0 - point.v, point.v - v1)
+    away = distance_outside(point.u, point.v, box)
     if away > margin:
         raise UngroundedError(label, point.u, point.v, f"it is {away:.0f} px away from where '{label}' was seen")
 

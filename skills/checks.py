@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.representations import CameraFrame, Observation, Proprioception, Verdict
-from hiervla.representations.geometry import deproject, project
+from hiervla.representations.geometry import deproject
 
 CAMERA = "front"
 HELD_MIN_M = 0.006
@@ -160,9 +160,3 @@ def reachable(point_w: NDArray[np.float64], *, inner_m: float = 0.22, outer_m: f
         value="yes" if yes else "no",
         evidence={"radius_m": radius, "height_m": float(point_w[2])},
     )
-
-
-def in_view(frame: CameraFrame, point_w: NDArray[np.float64]) -> bool:
-    """Does the point project into the image?"""
-    (u, v), depth = project(frame, point_w)
-    return bool(depth > 0 and 0 <= u <= frame.width and 0 <= v <= frame.height)

@@ -21,6 +21,7 @@ from hiervla.planner.grounding import (
     UngroundedError,
     check_inside,
     check_workspace,
+    distance_outside,
     lift_bar,
     lift_opening,
     lift_point,
@@ -289,9 +290,7 @@ class EmbeddedPlanner:
             sure = float(mass[n]) * (1.0 if request.slot is None else slots[request.slot].score)
             if request.role == "object" and request.slot is not None:
                 slot = slots[request.slot]
-                left, top, right, bottom = slot.box
-                off_u, off_v = max(left - u * sx, u * sx - right), max(top - v * sy, v * sy - bottom)
-                if max(off_u, off_v) > _NEAR_PX:
+                if distance_outside(u * sx, v * sy, slot.box) > _NEAR_PX:
                     # Attention and detection disagree about where the named thing is: go by where it was seen.
                     u, v, sure = slot.u / sx, slot.v / sy, 0.5 * sure
             values, label = maps[n].numpy().astype(np.float32), _label(request, names)
