@@ -110,6 +110,11 @@ class SafeWorld:
         """Joint position and velocity (7,), (7,) of the last command that passed: start new motion from here."""
         return self.__judge.q.copy(), self.__judge.v.copy()
 
+    @property
+    def width(self) -> float:
+        """Gripper width of the last command that passed [m]."""
+        return self.__width
+
     def observe(self, cameras: Sequence[str] | None = None) -> Observation:
         """See the World protocol."""
         return self.__world.observe(cameras)

@@ -20,18 +20,18 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.loop import Orchestrator
+from hiervla.executor.control import Control
+from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
 from hiervla.executor.record.manifest import Manifest, new_run_folder
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
-from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import Planner, StepRecord, make_planner
 from hiervla.representations import Event, Plan
-from hiervla.representations.events import RunStarted
 from hiervla.representations.plans import RunOutcome
 from hiervla.skills import SkillLibrary
 from hiervla.worlds.base import World
@@ -153,6 +153,7 @@ class Agent:
         scene: SceneSpec | None = None,
         world: World | None = None,
         cancel: CancelToken | None = None,
+        control: Control | None = None,
     ) -> RunResult:
         """Carry out an instruction.
 
@@ -164,6 +165,7 @@ class Agent:
             scene: the scene to build the world from, instead of the preset's own for this seed.
             world: a running world or robot to use as it is; it is not closed.
             cancel: asks for a safe stop from another thread. Ctrl-C does the same in the main thread.
+            control: looks at every decision and may hold the run or correct it; see :mod:`hiervla.executor.control`.
 
         Returns:
             The result; failures of the robot are outcomes, not exceptions.
@@ -176,7 +178,7 @@ class Agent:
         token = cancel or CancelToken()
         try:
             with _cancel_on_interrupt(token):
-                return self._run(instruction, seed, record, on_event, scene, world, token)
+                return self._run(instruction, seed, record, on_event, scene, world, token, control)
         finally:
             self._busy.release()
 
@@ -189,6 +191,7 @@ class Agent:
         on_event: Subscriber | None = None,
         scene: SceneSpec | None = None,
         world: World | None = None,
+        control: Control | None = None,
     ) -> RunResult:
         """Like :meth:`run`, in a thread; cancelling the task stops the arm safely and closes the record."""
         token = CancelToken()
@@ -202,6 +205,7 @@ class Agent:
                 scene=scene,
                 world=world,
                 cancel=token,
+                control=control,
             )
         )
         try:
@@ -220,6 +224,7 @@ class Agent:
         scene: SceneSpec | None,
         world: World | None,
         token: CancelToken,
+        control: Control | None,
     ) -> RunResult:
         own = world is None
         if world is None:
@@ -242,41 +247,29 @@ class Agent:
             if on_event is not None:
                 recorder.subscribe(on_event)
             with recorder:
-                return self._record(instruction, seed, world, recorder, token)
+                return self._record(manifest, world, recorder, token, control)
         finally:
             if own:
                 world.close()
 
-    def _record(self, instruction: str, seed: int, world: World, recorder: Recorder, token: CancelToken) -> RunResult:
-        recorder.emit(
-            RunStarted,
-            time_s=world.time_s,
-            instruction=instruction,
-            world=self.preset.name,
-            planner=self.planner.id,
-            policy=self.policy_id,
-            seed=seed,
-            config=json.loads(self.config.to_json()),
-        )
-        body = Body(world, recorder, self.config, token, seed=seed)
+    def _record(
+        self,
+        manifest: Manifest,
+        world: World,
+        recorder: Recorder,
+        token: CancelToken,
+        control: Control | None,
+    ) -> RunResult:
+        body = Body(world, recorder, self.config, token, seed=manifest.seed)
+        parts = Parts(planner=self.planner, policy_for=self._policy, body=body, recorder=recorder)
+        if control is not None:
+            parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.
-        body.snapshot("start")
-        policies = PolicyRunner(self._policy, body, recorder, self.config)
-        loop = Orchestrator(
-            planner=self.planner,
-            skills=self.skills,
-            policies=policies,
-            body=body,
-            recorder=recorder,
-            config=self.config,
-            seed=seed,
-        )
-        try:
-            ending = loop.run(instruction)
-        finally:
-            policies.close()
+        begin(manifest, parts)
+        loop = Orchestrator(parts, skills=self.skills, config=self.config, seed=manifest.seed)
+        ending = loop.run(manifest.instruction)
         return RunResult(
-            instruction=instruction,
+            instruction=manifest.instruction,
             outcome=ending.outcome,
             message=ending.message,
             plan=loop.state.plan,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 from hiervla.controllers import panda
 from hiervla.controllers.collision import Box, HeldObject, Obstacles
 from hiervla.controllers.envelope import EnvelopeEvent, SafeWorld
-from hiervla.controllers.errors import NoPath
+from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.controllers.obstacles import RobotMask, obstacles_from_depth
 from hiervla.controllers.tracker import ChunkTracker
 from hiervla.controllers.transit import Transit, TransitPlanner
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.record.recorder import Purpose, Recorder
 from hiervla.representations import ActionChunk, HiervlaError, JointCommand, Observation, Proprioception, Step
-from hiervla.representations.events import EnvelopeFired, Note, TransitPlanned
+from hiervla.representations.errors import SnapshotError
+from hiervla.representations.events import EnvelopeFired, Note, TransitFailed, TransitPlanned
 from hiervla.skills import Approach
 from hiervla.skills.checks import holding
 from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, World
@@ -94,6 +96,12 @@ class _RecordedWorld:
         self._recorder.tick(command, self._world.proprio())
         self._world.step(command)
 
+    def snapshot(self) -> bytes:
+        return bytes(self._world.snapshot())  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
+
+    def restore(self, snapshot: bytes) -> None:
+        self._world.restore(snapshot)  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
+
     def close(self) -> None:
         self._world.close()
 
@@ -147,9 +155,20 @@ class Body:
         return self.observe(purpose)
 
     def snapshot(self, label: str) -> None:
-        """Put the physical state on record, where the world can save it."""
+        """Put the physical state on record, with the envelope's reference, where the world can save it."""
         if isinstance(self._world, SnapshotWorld):
-            self._recorder.snapshot(self._world.snapshot(), label, self.now_s, parent=self.parent)
+            self._recorder.snapshot(self._safe.snapshot(), label, self.now_s, parent=self.parent)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a recorded physical state as the body that recorded it did.
+
+        Raises:
+            SnapshotError: the world cannot be restored, or not from these bytes.
+        """
+        if not isinstance(self._world, SnapshotWorld):
+            raise SnapshotError(self._world.name, "this world cannot be set to a state")
+        self._safe.restore(snapshot)
+        self._width = self._safe.width
 
     def hold(self, ticks: int) -> None:
         """Stand still for some control ticks, gripper as it is."""
@@ -171,15 +190,22 @@ class Body:
             NoPath: everything that was tried touches something.
         """
         observation = self._world.observe(self._config.cameras[:1])
+        self._recorder.observation(observation, "move", parent=self.parent)
         obstacles = self._obstacles(observation, near=observation.proprio.ee_position)
         started = time.perf_counter()
         q, dq = self._safe.reference
+        with self._failing(step_id, "home", started):
+            transit = self._home(q, dq, obstacles, observation)
+        self._follow(transit, step_id, "home", None, time.perf_counter() - started)
+
+    def _home(
+        self, q: NDArray[np.float64], dq: NDArray[np.float64], obstacles: Obstacles, observation: Observation
+    ) -> Transit:
         try:
-            transit = self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio))
+            return self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio))
         except NoPath:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
-            transit = self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
-        self._follow(transit, step_id, "home", None, time.perf_counter() - started)
+            return self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
 
     def approach(self, step: Step, approach: Approach, target_w: NDArray[np.float64], observation: Observation) -> None:
         """Transit to the skill's hover above the target.
@@ -191,17 +217,21 @@ class Body:
         if approach.gripper_width_m is not None:
             self.grip(approach.gripper_width_m)
         hover = target_w + (0.0, 0.0, approach.height_m)
-        held = self._held(observation.proprio)
         started = time.perf_counter()
+        with self._failing(step.id, "approach", started):
+            transit = self._hover(hover, approach.yaw, observation)
+        self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
+
+    def _hover(self, hover: NDArray[np.float64], yaw: float, observation: Observation) -> Transit:
+        held = self._held(observation.proprio)
         q, dq = self._safe.reference
         try:
             around = self._obstacles(observation, near=None)
-            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
+            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
         except NoPath:
             # Columns stand for all that is hidden under a seen surface; close to the goal that is too cautious.
             around = self._obstacles(observation, near=hover)
-            transit = self._transit.to_hover(q, hover, approach.yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
-        self._follow(transit, step.id, "approach", hover, time.perf_counter() - started)
+            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
 
     def start_tracking(self) -> None:
         """Prepare for chunks: the tracker starts from the reference."""
@@ -221,6 +251,24 @@ class Body:
         """Bring the arm to rest within its limits; always possible, also after the envelope has latched."""
         self._safe.stop()
 
+    @contextmanager
+    def _failing(self, step_id: str, purpose: Literal["approach", "home"], started: float) -> Iterator[None]:
+        """Put a motion that cannot be found on record before anybody hears of it."""
+        try:
+            yield
+        except (NoPath, UnreachablePose) as error:
+            self._recorder.emit(
+                TransitFailed,
+                time_s=self.now_s,
+                parent=self.parent,
+                step_id=step_id,
+                purpose=purpose,
+                error="no_path" if isinstance(error, NoPath) else "unreachable",
+                message=str(error),
+                wall_latency_s=time.perf_counter() - started,
+            )
+            raise
+
     def _follow(
         self,
         transit: Transit,
@@ -238,6 +286,7 @@ class Body:
             target_position_w=None if target is None else (float(target[0]), float(target[1]), float(target[2])),
             method=transit.method.value,
             duration_s=transit.trajectory.duration_s,
+            ticks=len(transit.trajectory.times) - 1,
             wall_latency_s=latency,
         )
         for command in transit.trajectory.commands(self._width, self.now_s):

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
-from hiervla.executor.body import Body, EnvelopeStop, RunCancelled
+from hiervla.executor.activities import Parts, RobotBody
+from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
+from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
+from hiervla.executor.review import Interjected, Reviewer
 from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import GroundingError, Planner, PlannerContext, StepRecord
-from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
+from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     Grounded,
-    Note,
+    GroundingFailed,
     PlanProposed,
     PlanRefused,
     PlanRejected,
+    PlanStale,
     RunFinished,
+    RunStarted,
     StepFinished,
     StepStarted,
     VerdictGiven,
@@ -41,6 +47,8 @@ class RunState:
         plan: the planner's latest plan.
         observation: what that plan was made from.
         failures: attempts in a row at the same thing that failed.
+        attempts: attempts at steps so far.
+        said: what a person said since the instruction.
     """
 
     history: list[StepRecord] = field(default_factory=list)
@@ -49,6 +57,7 @@ class RunState:
     observation: Observation | None = None
     failures: dict[str, int] = field(default_factory=dict)
     attempts: int = 0
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,25 +76,37 @@ class Ending:
 class Orchestrator:
     """Runs one instruction to its end. Made for one run; :meth:`run` is called once."""
 
-    def __init__(
-        self,
-        *,
-        planner: Planner,
-        skills: SkillLibrary,
-        policies: PolicyRunner,
-        body: Body,
-        recorder: Recorder,
-        config: LoopConfig,
-        seed: int,
-    ) -> None:
-        self.planner = planner
+    def __init__(self, parts: Parts, *, skills: SkillLibrary, config: LoopConfig, seed: int) -> None:
+        """Put a loop together.
+
+        Args:
+            parts: planner, policies, body, checks, recorder and control.
+            skills: the library.
+            config: what steers the loop.
+            seed: of all sampling.
+        """
+        self.parts = parts
         self.skills = skills
-        self.policies = policies
-        self.body = body
-        self.recorder = recorder
         self.config = config
         self.seed = seed
+        self.policies = PolicyRunner(parts, config)
+        self.review = Reviewer(parts, skills)
         self.state = RunState()
+
+    @property
+    def planner(self) -> Planner:
+        """Who plans."""
+        return self.parts.planner
+
+    @property
+    def body(self) -> RobotBody:
+        """What looks and moves."""
+        return self.parts.body
+
+    @property
+    def recorder(self) -> Recorder:
+        """What keeps the record."""
+        return self.parts.recorder
 
     def run(self, instruction: str) -> Ending:
         """Carry out ``instruction``; whatever happens, the arm ends at rest and the last event is written."""
@@ -104,6 +125,8 @@ class Orchestrator:
             self.body.stop()
             self._finish(Ending("error", f"{type(error).__name__}: {error}"))
             raise
+        finally:
+            self.policies.close()
         self._finish(ending)
         return ending
 
@@ -124,24 +147,46 @@ class Orchestrator:
         self.body.home("start")
         answer = self._ask(instruction, "initial")
         while True:
-            if isinstance(answer, Refusal):
-                return self._refused(answer)
-            state.plan = answer
-            if not answer.remaining:
-                return Ending("succeeded", f"all {len(answer.done)} steps are done")
-            if state.attempts >= config.max_steps:
-                return self._give_up(f"gave up after {state.attempts} attempts at steps")
-            step = answer.step(answer.remaining[0])
+            try:
+                answer = self.review.plan(answer)
+                if isinstance(answer, Refusal):
+                    return self._refused(answer)
+                state.plan = answer
+                if not answer.remaining:
+                    return Ending("succeeded", f"all {len(answer.done)} steps are done")
+                if state.attempts >= config.max_steps:
+                    return self._give_up(f"gave up after {state.attempts} attempts at steps")
+                step = answer.step(answer.remaining[0])
+                self.body.snapshot(f"before {step.id}")
+                decided = self.review.step(step)
+            except Interjected as said:
+                answer = self._hear(instruction, said.text)
+                continue
+            if isinstance(decided, Plan):
+                answer = decided
+                continue
+            if decided is not step:
+                answer = answer.replace(steps=tuple(decided if s.id == step.id else s for s in answer.steps))
+                state.plan, step = answer, decided
             key = str(step)
             held = state.belief.held
-            outcome, reason = self._attempt(step, state.failures.get(key, 0))
+            outcome, reason, said_text = self._attempt(step, state.failures.get(key, 0))
             state.attempts += 1
             state.history.append(StepRecord(step=step, outcome=outcome, source=step.args.get("source", "")))
+            if said_text is not None:
+                answer = self._hear(instruction, said_text)
+                continue
             if outcome != "succeeded":
                 state.failures[key] = state.failures.get(key, 0) + 1
                 if state.failures[key] > config.max_retries and config.verify:
                     return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
             answer = self._next(instruction, answer, step, outcome, same_hand=held == state.belief.held)
+
+    def _hear(self, instruction: str, text: str) -> Plan | Refusal:
+        """The planner's answer from here, now that something was said."""
+        self.state.said.append(text)
+        self.state.failures.clear()
+        return self._ask(instruction, f"somebody said: {text}")
 
     def _next(
         self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome, *, same_hand: bool
@@ -165,6 +210,12 @@ class Orchestrator:
         started = time.perf_counter()
         fresh = self.planner.refresh(observation, plan, self._context())
         if fresh is None:
+            self.recorder.emit(
+                PlanStale,
+                time_s=self.body.now_s,
+                step_id=plan.remaining[0],
+                wall_latency_s=time.perf_counter() - started,
+            )
             return self._ask(instruction, f"after {step.id}: {outcome}, and what comes next is not in view")
         self.recorder.emit(
             PlanProposed,
@@ -182,7 +233,12 @@ class Orchestrator:
         return observation
 
     def _context(self) -> PlannerContext:
-        return PlannerContext(history=tuple(self.state.history), skills=self.skills.signatures(), seed=self.seed)
+        return PlannerContext(
+            history=tuple(self.state.history),
+            skills=self.skills.signatures(),
+            seed=self.seed,
+            said=tuple(self.state.said),
+        )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
         observation = self._look()
@@ -194,8 +250,7 @@ class Orchestrator:
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
         else:
-            for step in answer.steps:
-                self.skills.get(step.skill, place=f"step {step.id} of the plan")
+            self.review.check_skills(answer)
             self.recorder.emit(PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency)
         self.recorder.sync()
         return answer
@@ -215,14 +270,21 @@ class Orchestrator:
         self.body.home("giving up")
         return Ending("failed", message)
 
-    def _attempt(self, step: Step, attempt: int) -> tuple[StepOutcome, str]:
+    def _attempt(self, step: Step, attempt: int) -> tuple[StepOutcome, str, str | None]:
+        """One attempt: how it ended, why, and what was said meanwhile if that ended it."""
         skill = self.skills.get(step.skill, place=f"step {step.id} of the plan")
         begun = self.body.now_s
-        self.body.snapshot(f"before {step.id}")
         started = self.recorder.emit(StepStarted, time_s=begun, step=step, attempt=attempt)
         self.body.parent = started.id
+        said: str | None = None
         try:
-            outcome, reason = self._execute(skill, step, attempt)
+            try:
+                outcome, reason = self._execute(skill, step, attempt)
+            except Interjected as interjection:
+                said = interjection.text
+                outcome, reason = "cancelled", f"somebody said: {said}"
+                self.body.home(step.id)
+                self._forget_hand()
         finally:
             self.body.parent = None
         self.recorder.emit(
@@ -236,43 +298,57 @@ class Orchestrator:
             duration_s=self.body.now_s - begun,
         )
         self.recorder.sync()
-        return outcome, reason
+        return outcome, reason, said
 
     def _execute(self, skill: Skill, step: Step, attempt: int) -> tuple[StepOutcome, str]:
         before = self.state.observation
         assert before is not None, "a step is attempted only after the planner has looked"
         try:
-            step = self.planner.ground(before, step)
+            step = self._grounded(before, step, attempt)
         except GroundingError as error:
+            self.recorder.emit(
+                GroundingFailed,
+                time_s=self.body.now_s,
+                parent=self.body.parent,
+                step_id=step.id,
+                problem=error.problem,
+                message=str(error),
+            )
             return "not_found", str(error)
-        self.recorder.emit(
-            Grounded,
-            time_s=self.body.now_s,
-            parent=self.body.parent,
-            step_id=step.id,
-            artifacts=step.artifacts,
-        )
         context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
         if self.config.verify:
-            ready = self._verdict(step, "ready", skill.ready(context))
+            ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
             if not ready.yes:
                 return "precondition_failed", f"not ready: {ready.name} ({_evidence(ready)})"
         try:
             self.body.approach(step, skill.approach(context), context.target_w, before)
-            ended, reason = self.policies.run(skill, context, seed=self.seed + 1009 * self.state.attempts + attempt)
+            seed = self.seed + 1009 * self.state.attempts + attempt
+            ended, reason = self.policies.run(skill, context, seed=seed, review=self.review.chunks(attempt))
             self.body.home(step.id)
         except (NoPath, UnreachablePose) as error:
-            self.recorder.emit(
-                Note, time_s=self.body.now_s, parent=self.body.parent, level="warning", message=str(error)
-            )
             self.body.home(step.id)
             return "unreachable", str(error)
         if not self.config.verify:
             self.state.belief = skill.effect(context)
             return "succeeded", ended
-        return self._check(skill, context, ended, reason)
+        return self._check(skill, context, ended, reason, attempt)
 
-    def _check(self, skill: Skill, context: SkillContext, ended: StepOutcome, reason: str) -> tuple[StepOutcome, str]:
+    def _grounded(self, before: Observation, step: Step, attempt: int) -> Step:
+        """The step with its points in the world, as whoever controls the run lets them stand."""
+        grounded = self._lift(before, step)
+        decided = self.review.keypoints(grounded, step, attempt)
+        return self._lift(before, decided) if _to_lift(decided) else decided
+
+    def _lift(self, before: Observation, step: Step) -> Step:
+        grounded = self.planner.ground(before, step)
+        self.recorder.emit(
+            Grounded, time_s=self.body.now_s, parent=self.body.parent, step_id=step.id, artifacts=grounded.artifacts
+        )
+        return grounded
+
+    def _check(
+        self, skill: Skill, context: SkillContext, ended: StepOutcome, reason: str, attempt: int
+    ) -> tuple[StepOutcome, str]:
         after = self.body.look("verify")
         late = SkillContext(
             step=context.step,
@@ -281,15 +357,29 @@ class Orchestrator:
             belief=context.belief,
             after=after,
         )
-        done = self._verdict(context.step, "done", skill.done(late))
+        done = self._verdict(context.step, "done", self.parts.verifier.done(skill, late), attempt)
         if done.value != "no" and not (done.value == "unsure" and ended != "succeeded"):
+            outcome: StepOutcome = "succeeded"
+            why = f"{done.name}: {done.value}"
+        else:
+            outcome = ended if ended != "succeeded" else "failed"
+            why = f"{done.name}: {done.value} ({_evidence(done)}) {reason}"
+        decided = self.review.outcome(outcome, context.step, attempt)
+        if decided != outcome:
+            why = f"taken as {decided}, was {outcome}: {why}"
+        if decided == "succeeded":
             self.state.belief = skill.effect(late)
-            return "succeeded", f"{done.name}: {done.value}"
-        if not holding(after.proprio).yes:
-            self.state.belief = Belief()
-        return (ended if ended != "succeeded" else "failed"), f"{done.name}: {done.value} ({_evidence(done)}) {reason}"
+        else:
+            self._forget_hand(after)
+        return decided, why
 
-    def _verdict(self, step: Step, phase: str, verdict: Verdict) -> Verdict:
+    def _forget_hand(self, after: Observation | None = None) -> None:
+        """Nothing is believed to be held that the gripper does not feel."""
+        proprio = self.body.proprio() if after is None else after.proprio
+        if not holding(proprio).yes:
+            self.state.belief = Belief()
+
+    def _verdict(self, step: Step, phase: Literal["ready", "done"], verdict: Verdict, attempt: int) -> Verdict:
         self.recorder.emit(
             VerdictGiven,
             time_s=self.body.now_s,
@@ -298,7 +388,26 @@ class Orchestrator:
             phase=phase,
             verdict=verdict,
         )
-        return verdict
+        return self.review.verdict(phase, verdict, step, attempt)
+
+
+def begin(manifest: Manifest, parts: Parts) -> None:
+    """Write what every run begins with: who was asked what, and the physical state."""
+    parts.recorder.emit(
+        RunStarted,
+        time_s=parts.body.now_s,
+        instruction=manifest.instruction,
+        world=manifest.world,
+        planner=manifest.planner,
+        policy=manifest.policy,
+        seed=manifest.seed,
+        config=manifest.config,
+    )
+    parts.body.snapshot("start")
+
+
+def _to_lift(step: Step) -> bool:
+    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)
 
 
 def _evidence(verdict: Verdict) -> str:

@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal
 
-from hiervla.executor.body import Body
+from hiervla.executor.activities import Parts
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
-from hiervla.executor.record.recorder import Recorder
 from hiervla.representations import ActionChunk, Observation, Verdict
 from hiervla.representations.events import ChunkProposed, VerdictGiven
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Skill, SkillContext, Timer
+
+Review = Callable[[ActionChunk, SkillContext], ActionChunk]
+"""Shows a chunk to whoever controls the run, and returns the one to track."""
 
 
 class PolicyRunner:
@@ -25,10 +28,8 @@ class PolicyRunner:
     too slow makes the simulated world wait, and the record shows the latency.
     """
 
-    def __init__(self, policy_for: Callable[[str], Policy], body: Body, recorder: Recorder, config: LoopConfig) -> None:
-        self._policy_for = policy_for
-        self._body = body
-        self._recorder = recorder
+    def __init__(self, parts: Parts, config: LoopConfig) -> None:
+        self._parts = parts
         self._config = config
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
 
@@ -36,27 +37,32 @@ class PolicyRunner:
         """Wait for a chunk in the making and end the thread."""
         self._pool.shutdown(wait=True)
 
-    def run(self, skill: Skill, context: SkillContext, *, seed: int) -> tuple[StepOutcome, str]:
+    def run(
+        self, skill: Skill, context: SkillContext, *, seed: int, review: Review | None = None
+    ) -> tuple[StepOutcome, str]:
         """Let the skill's policy act until its termination.
 
         Args:
             skill: the skill; its termination is asked at every chunk boundary.
             context: grounded step and observation at its start.
             seed: seed of the policy's sampling for this step.
+            review: shown every chunk that is about to be tracked; what it returns is tracked.
 
         Returns:
             Outcome of the policy's part and the reason in words; "succeeded" means that it ended by itself.
         """
-        body, config = self._body, self._config
-        policy = self._policy_for(skill.policy)
+        body, config = self._parts.body, self._config
+        policy = self._parts.policy_for(skill.policy)
         policy.reset(context.step, seed)
         body.start_tracking()
         started = body.now_s
         chunk, latency = _timed(policy, body.observe("act"), context)
         index = 0
         track = max(1, config.chunk_rows * round(1.0 / (chunk.rate_hz * body.tick_s)) - config.think_ticks)
+        self._propose(context, chunk, index, latency)
         while True:
-            self._propose(context, chunk, index, latency)
+            if review is not None:
+                chunk = review(chunk, context)
             body.track(chunk, track)
             observation = body.observe("act")
             future = self._pool.submit(_timed, policy, observation, context)
@@ -65,6 +71,7 @@ class PolicyRunner:
             finally:
                 chunk, latency = future.result()
             index += 1
+            self._propose(context, chunk, index, latency)
             now = replace(
                 context,
                 proprio=body.proprio(),
@@ -79,14 +86,15 @@ class PolicyRunner:
     def _stop(self, skill: Skill, context: SkillContext) -> tuple[StepOutcome, str] | None:
         if not self._config.learned_termination:
             timer = Timer(skill.naive_s)(context)
-            self._log(context, timer)
+            self._log(context, "during", timer)
             return ("succeeded", "timer") if timer.yes else None
-        invariant = skill.holds(context) if self._config.verify else None
-        if invariant is not None and not invariant.yes:
-            self._log(context, invariant)
-            return "lost_object", f"{invariant.name}: {invariant.value}"
-        verdict = skill.termination(context)
-        self._log(context, verdict)
+        invariant = self._parts.verifier.holds(skill, context) if self._config.verify else None
+        if invariant is not None:
+            self._log(context, "invariant", invariant)
+            if not invariant.yes:
+                return "lost_object", f"{invariant.name}: {invariant.value}"
+        verdict = self._parts.verifier.stop(skill, context)
+        self._log(context, "during", verdict)
         if not verdict.yes:
             return None
         if verdict.evidence.get("timer") == "yes" and verdict.evidence.get("done_head") != "yes":
@@ -94,24 +102,24 @@ class PolicyRunner:
         return "succeeded", verdict.name
 
     def _propose(self, context: SkillContext, chunk: ActionChunk, index: int, latency: float) -> None:
-        self._recorder.emit(
+        self._parts.recorder.emit(
             ChunkProposed,
-            time_s=self._body.now_s,
-            parent=self._body.parent,
+            time_s=self._parts.body.now_s,
+            parent=self._parts.body.parent,
             step_id=context.step.id,
             index=index,
             chunk=chunk,
-            staleness_s=self._body.now_s - chunk.observed_at_s,
+            staleness_s=self._parts.body.now_s - chunk.observed_at_s,
             wall_latency_s=latency,
         )
 
-    def _log(self, context: SkillContext, verdict: Verdict) -> None:
-        self._recorder.emit(
+    def _log(self, context: SkillContext, phase: Literal["invariant", "during"], verdict: Verdict) -> None:
+        self._parts.recorder.emit(
             VerdictGiven,
-            time_s=self._body.now_s,
-            parent=self._body.parent,
+            time_s=self._parts.body.now_s,
+            parent=self._parts.body.parent,
             step_id=context.step.id,
-            phase="during",
+            phase=phase,
             verdict=verdict,
         )
 

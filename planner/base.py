@@ -47,11 +47,13 @@ class PlannerContext:
         history: every attempt so far, in order.
         skills: signatures of the live skill library; nothing else can be planned.
         seed: seed of any sampling.
+        said: what a person has said since the instruction, in order, such as "no, the blue one".
     """
 
     history: tuple[StepRecord, ...] = ()
     skills: tuple[SkillSignature, ...] = ()
     seed: int = 0
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter
+from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
 
 from hiervla.representations._base import SCHEMA_VERSION, Sha256, Typed, Vec3
 from hiervla.representations.actions import ActionChunk
@@ -38,6 +38,11 @@ class FrameRecord(Typed):
     T_world_camera: tuple[tuple[float, ...], ...]
 
 
+DecisionKind = Literal["plan", "step", "keypoints", "ready", "chunk", "done", "outcome"]
+"""What can be looked at, held and corrected: the planner's answer, the step about to start, its grounded artifacts,
+whether it may start, a policy's chunk, whether it is done, and how the attempt is taken to have ended."""
+
+
 class RunStarted(EventBase):
     """The first event: what was asked of whom."""
 
@@ -54,7 +59,7 @@ class ObservationTaken(EventBase):
     """An observation that a decision is about to use."""
 
     type: Literal["observation"] = "observation"
-    purpose: Literal["plan", "ground", "ready", "act", "verify"]
+    purpose: Literal["plan", "ground", "ready", "move", "act", "verify"]
     frames: tuple[FrameRecord, ...]
     q: tuple[float, ...]
     dq: tuple[float, ...]
@@ -98,6 +103,14 @@ class PlanRefused(EventBase):
     refusal: Refusal
 
 
+class PlanStale(EventBase):
+    """The planner does not find in a new image what comes next in its plan; a new plan is asked for."""
+
+    type: Literal["plan_stale"] = "plan_stale"
+    step_id: str = Field(description="the step that would come next")
+    wall_latency_s: float = 0.0
+
+
 class StepStarted(EventBase):
     """An attempt at a step begins."""
 
@@ -114,12 +127,21 @@ class Grounded(EventBase):
     artifacts: tuple[Artifact, ...]
 
 
+class GroundingFailed(EventBase):
+    """An artifact of a step could not be taken at its word; nothing moved for it."""
+
+    type: Literal["grounding_failed"] = "grounding_failed"
+    step_id: str
+    problem: str
+    message: str = Field(description="the error in full, with the remedy")
+
+
 class VerdictGiven(EventBase):
-    """A contract check, before (ready), during or after (done) a step."""
+    """A contract check: before a step (ready), at a chunk's end (invariant, during: is it time to stop), after (done)."""
 
     type: Literal["verdict"] = "verdict"
     step_id: str
-    phase: Literal["ready", "during", "done"]
+    phase: Literal["ready", "invariant", "during", "done"]
     verdict: Verdict
 
 
@@ -132,11 +154,23 @@ class TransitPlanned(EventBase):
     target_position_w: Vec3 | None = None
     method: str
     duration_s: float
+    ticks: NonNegativeInt = Field(description="control ticks that the motion takes")
+    wall_latency_s: float = 0.0
+
+
+class TransitFailed(EventBase):
+    """No motion to a pose was found; the arm stays where it is."""
+
+    type: Literal["transit_failed"] = "transit_failed"
+    step_id: str
+    purpose: Literal["approach", "home", "retreat"]
+    error: Literal["no_path", "unreachable"]
+    message: str
     wall_latency_s: float = 0.0
 
 
 class ChunkProposed(EventBase):
-    """A policy's action chunk, written before it is tracked."""
+    """A policy's action chunk, written before it is tracked; the last one of a step is only asked if it is done."""
 
     type: Literal["chunk"] = "chunk"
     step_id: str
@@ -164,6 +198,56 @@ class EnvelopeFired(EventBase):
     check: str
     action: Literal["limited", "refused", "stopped", "reset"]
     message: str
+
+
+class Paused(EventBase):
+    """Somebody holds the run before a decision takes effect; the arm stands still inside the envelope."""
+
+    type: Literal["paused"] = "paused"
+    decision: DecisionKind
+    step_id: str | None = None
+
+
+class Resumed(EventBase):
+    """The run goes on."""
+
+    type: Literal["resumed"] = "resumed"
+    decision: DecisionKind
+    ticks: NonNegativeInt = Field(description="control ticks that the arm was held for")
+
+
+class CorrectionGiven(EventBase):
+    """A person changed a decision before it took effect; it is also a sample to learn from.
+
+    Exactly one of the fields after ``decision`` says what takes the place of what was decided.
+    """
+
+    type: Literal["correction"] = "correction"
+    decision: DecisionKind
+    step_id: str | None = None
+    author: str = Field(default="person", description="who or what corrected")
+    text: str | None = Field(default=None, description="words to replan by, such as 'no, the blue one'")
+    plan: Plan | None = None
+    step: Step | None = Field(default=None, description="the step with its arguments and artifacts as corrected")
+    verdict: Verdict | None = None
+    chunk: ActionChunk | None = None
+    outcome: StepOutcome | None = Field(default=None, description="how the step is taken to have ended")
+
+    @model_validator(mode="after")
+    def _one(self) -> CorrectionGiven:
+        given = [n for n in ("text", "plan", "step", "verdict", "chunk", "outcome") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a correction is one of text, plan, step, verdict, chunk, outcome; this one has {given}")
+        return self
+
+
+class Forked(EventBase):
+    """From here on the run is another one than its parent, whose events up to here it repeats."""
+
+    type: Literal["forked"] = "forked"
+    parent_run: str = Field(description="run id of the parent")
+    parent_line: Sha256 = Field(description="hash of the parent's last line that is repeated here")
+    snapshot: Sha256 = Field(description="the physical state that was restored")
 
 
 class Note(EventBase):
@@ -199,13 +283,20 @@ Event = Annotated[
     | PlanProposed
     | PlanRejected
     | PlanRefused
+    | PlanStale
     | StepStarted
     | Grounded
+    | GroundingFailed
     | VerdictGiven
     | TransitPlanned
+    | TransitFailed
     | ChunkProposed
     | StepFinished
     | EnvelopeFired
+    | Paused
+    | Resumed
+    | CorrectionGiven
+    | Forked
     | Note
     | RunFinished
     | RecordSealed,

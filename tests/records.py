@@ -173,6 +173,7 @@ class Script:
             target_position_w=(0.5, 0.1, 0.2),
             method="straight",
             duration_s=ticks * PERIOD_S,
+            ticks=ticks,
             wall_latency_s=0.01,
         )
         self.look("act")

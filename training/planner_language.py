@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from tokenizers import Encoding
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
@@ -37,18 +39,34 @@ from hiervla.training.tasks.tasks import FAMILIES
 
 _TOKENIZER_EXAMPLES = 6000
 _HINT_WEIGHT = 0.3
+_NAMING_WEIGHT = 0.3
 
 
 @dataclass(slots=True)
 class Encoded:
-    """An example in token ids."""
+    """An example in token ids.
+
+    Attributes:
+        example: where it comes from.
+        prompt: instruction and history.
+        answer: what is to be written.
+        named: for phrases of the instruction, the index of their last token and the slots that they name.
+    """
 
     example: Example
     prompt: list[int]
     answer: list[int]
+    named: list[tuple[int, list[int]]]
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+
+def language_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The language model's weights out of the checkpoint of a whole planner."""
+    prefix = "language."
+    weights = load_file(folder / "model.safetensors")
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -67,8 +85,22 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> Encoded:
     """Token ids of an example's prompt and answer."""
     texts = [prompt_text(example.task.instruction, example.lines()), example.answer + EOS]
-    prompt, answer = (list(e.ids) for e in tokenizer.backend_tokenizer.encode_batch(texts))
-    return Encoded(example, prompt, answer)
+    prompt, answer = tokenizer.backend_tokenizer.encode_batch(texts)
+    return Encoded(example, list(prompt.ids), list(answer.ids), _named(example, texts[0], prompt))
+
+
+def _named(example: Example, text: str, prompt: Encoding) -> list[tuple[int, list[int]]]:
+    instruction = example.task.instruction
+    begin = text.index(normalise(instruction))
+    named: dict[int, list[int]] = {}
+    for mention in example.task.mentions:
+        slots = [example.ids.index(i) for i in mention.ids if i in example.ids]
+        last = begin + len(normalise(instruction[: mention.end])) - 1
+        token = prompt.char_to_token(last)
+        if slots and token is not None:
+            # Of phrases that end together, such as "the block on the plate", the whole one comes last.
+            named[token] = slots
+    return list(named.items())
 
 
 def batches(
@@ -90,7 +122,7 @@ def loss_of(model: PlannerLanguage, batch: list[Encoded]) -> tuple[torch.Tensor,
     answer = torch.tensor([e.answer + [pad] * (longest - len(e.answer)) for e in batch])
     inputs = answer[:, :-1]
     slots = batch_slots([e.example.slots for e in batch])
-    logits, _, roles = model(slots, prompt, prompt_mask, inputs, inputs != pad)
+    logits, _, roles, fits = model(slots, prompt, prompt_mask, inputs, inputs != pad)
     real = answer != pad
     loss = functional.cross_entropy(logits.flatten(0, 1), answer.flatten(), ignore_index=pad)
     wanted = torch.zeros_like(roles)
@@ -100,8 +132,15 @@ def loss_of(model: PlannerLanguage, batch: list[Encoded]) -> tuple[torch.Tensor,
             if step.target in e.example.ids:
                 wanted[i, e.example.ids.index(step.target), 1] = 1.0
     hint = functional.binary_cross_entropy_with_logits(roles[slots.mask], wanted[slots.mask])
+    shift = [prompt.shape[1] - len(e.prompt) for e in batch]
+    names = [(i, shift[i] + token, ids) for i, e in enumerate(batch) for token, ids in e.named]
+    meant = torch.zeros(len(names), fits.shape[2])
+    for k, (_, _, ids) in enumerate(names):
+        meant[k, ids] = 1.0 / len(ids)
+    rows, columns = torch.tensor([i for i, _, _ in names]), torch.tensor([t for _, t, _ in names])
+    naming = functional.cross_entropy(fits[rows, columns], meant) if names else loss.new_zeros(())
     right = float(((logits.detach().argmax(dim=-1) == answer) | ~real).all(dim=1).float().mean())
-    return loss + _HINT_WEIGHT * hint, right
+    return loss + _HINT_WEIGHT * hint + _NAMING_WEIGHT * naming, right
 
 
 def answer_problem(example: Example, text: str) -> str:
@@ -193,9 +232,13 @@ class Run:
             self.state = saved["state"]
             print(f"continuing at step {self.state['step']}", flush=True)
         elif self.options.init:
-            saved = torch.load(Path(self.options.init) / "last.pt", weights_only=True)
-            self.model.load_state_dict(saved["model"], strict=False)
-            self.state["samples_before"] = saved["state"]["samples"] + saved["state"].get("samples_before", 0)
+            start = Path(self.options.init)
+            if (start / "last.pt").exists():
+                saved = torch.load(start / "last.pt", weights_only=True)
+                self.model.load_state_dict(saved["model"])
+                self.state["samples_before"] = saved["state"]["samples"] + saved["state"].get("samples_before", 0)
+            else:
+                self.model.load_state_dict(language_weights(start))
 
     def save(self) -> None:
         """Write what is needed to go on."""
@@ -287,7 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the planner's language part on symbolic scenes.")
     parser.add_argument("--out", default=".work/planner_lm", help="folder of the checkpoint")
-    parser.add_argument("--init", default="", help="folder of an earlier run to take weights and tokenizer from")
+    parser.add_argument(
+        "--init", default="", help="folder of an earlier run, or of a whole planner, to take weights and tokenizer from"
+    )
     parser.add_argument("--minutes", type=float, default=0.0, help="time budget; 0: none")
     parser.add_argument("--steps", type=int, default=0, help="budget in optimiser steps; 0: none")
     parser.add_argument("--seed", type=int, default=0)

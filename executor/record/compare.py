@@ -42,7 +42,7 @@ def first_difference(first: RunRecord, second: RunRecord) -> Difference | None:
         RecordError: one of them is damaged.
     """
     for number, (a, b) in enumerate(zip_longest(first, second), 1):
-        found = _part(_timeless(a), _timeless(b), "")
+        found = parting(_timeless(a), _timeless(b), "")
         if found is not None:
             return Difference(f"line {number}", *found)
     for index, (c, d) in enumerate(zip_longest(first.ticks(), second.ticks())):
@@ -63,28 +63,30 @@ def first_difference(first: RunRecord, second: RunRecord) -> Difference | None:
 def _timeless(event: Event | None) -> Any:
     if event is None:
         return None
-    values = _strip(json.loads(event.model_dump_json()))
+    values = timeless(json.loads(event.model_dump_json()))
     # The finished streams hold the events for viewers, wall-clock times included.
     values.pop("streams_sha256", None)
     return values
 
 
-def _strip(value: Any) -> Any:
+def timeless(value: Any) -> Any:
+    """Plain JSON without what the computer's clock measured."""
     if isinstance(value, dict):
-        return {k: _strip(v) for k, v in value.items() if not k.startswith("wall_") and k != "latency_s"}
-    return [_strip(v) for v in value] if isinstance(value, list) else value
+        return {k: timeless(v) for k, v in value.items() if not k.startswith("wall_") and k != "latency_s"}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
-def _part(a: Any, b: Any, path: str) -> tuple[str, Any, Any] | None:
+def parting(a: Any, b: Any, path: str) -> tuple[str, Any, Any] | None:
+    """Where two values of plain JSON first differ: the dotted place, and both values there."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in [*a, *(k for k in b if k not in a)]:
-            found = _part(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+            found = parting(a.get(key), b.get(key), f"{path}.{key}" if path else key)
             if found is not None:
                 return found
         return None
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            found = _part(x, y, f"{path}[{index}]")
+            found = parting(x, y, f"{path}[{index}]")
             if found is not None:
                 return found
         return None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hiervla.controllers.envelope import world_snapshot
 from hiervla.executor.presets import rebuild_world
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.reader import RunRecord
@@ -98,13 +99,13 @@ def _run(record: RunRecord, world: World, ticks: list[Tick]) -> ReplayReport:
             snapshots.setdefault(event.ticks, []).append(event)
     restored = False
     if isinstance(world, SnapshotWorld) and snapshots.get(0):
-        world.restore(record.snapshot(snapshots[0][0]))
+        world.restore(world_snapshot(record.snapshot(snapshots[0][0])))
         restored = True
     compared = 0
     for index in range(len(ticks) + 1):
         for event in snapshots.get(index, ()):
             assert isinstance(world, SnapshotWorld)
-            if world.snapshot() != record.snapshot(event):
+            if world.snapshot() != world_snapshot(record.snapshot(event)):
                 found = Divergence(index, event.time_s, f"snapshot '{event.label}'", None, "")
                 return ReplayReport(index, len(ticks), compared, restored, found)
             compared += 1

@@ -31,7 +31,7 @@ from hiervla.representations.plans import RunOutcome
 
 E = TypeVar("E", bound=EventBase)
 Subscriber = Callable[[Event], object]
-Purpose = Literal["plan", "ground", "ready", "act", "verify"]
+Purpose = Literal["plan", "ground", "ready", "move", "act", "verify"]
 
 # At these the record is pushed to the disk: they bound what a power failure can take.
 _BOUNDARIES = (RunStarted, PlanProposed, PlanRefused, StepStarted, StepFinished, RunFinished)
@@ -95,12 +95,7 @@ class Recorder(ABC):
                 **fields,
             )
             self._write(event)
-            self.events_written += 1
-            self._last_time_s = event.time_s
-            if isinstance(event, RunStarted):
-                self._started = event.id
-            if isinstance(event, RunFinished):
-                self._finished = True
+            self._note(event)
             if isinstance(event, _BOUNDARIES):
                 self.sync()
             self._tell(event)
@@ -189,6 +184,14 @@ class Recorder(ABC):
 
     @abstractmethod
     def _put(self, data: bytes, kind: BlobKind) -> str: ...
+
+    def _note(self, event: EventBase) -> None:
+        self.events_written += 1
+        self._last_time_s = event.time_s
+        if isinstance(event, RunStarted):
+            self._started = event.id
+        if isinstance(event, RunFinished):
+            self._finished = True
 
     def _blob(self, kind: BlobKind, key: bytes | str, encode: Callable[[], bytes]) -> str:
         name = self._blob_of.get((kind, key))

@@ -70,6 +70,20 @@ class RunRecorder(Recorder):
         """The record's folder."""
         return self._folder
 
+    def copy(self, event: EventBase) -> None:
+        """Append an event of another record as it is; its id has to be the next one of this record.
+
+        Raises:
+            ValueError: it is not.
+            RecordWriteError: the disk refused; nothing was written.
+        """
+        with self._lock:
+            if event.id != f"e{self.events_written + 1}":
+                raise ValueError(f"event {event.id} cannot follow {self.events_written} events")
+            self._write(event)
+            self._note(event)
+            self._tell(event)
+
     def sync(self) -> None:
         """Push everything to the disk: blobs first, then the events that name them."""
         with self._lock:

@@ -8,6 +8,7 @@ slots instead of learning 20 unrelated words.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,22 @@ class Cache:
     next_position: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     slot_keys: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
     slot_mask: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool))
+
+
+class Reading(NamedTuple):
+    """What the model makes of a whole example, for training.
+
+    Attributes:
+        logits: (B, O + 1, vocab) scores of the plan's tokens, each after what stands before it.
+        hidden: (B, O + 1, d) states from which they come.
+        roles: (B, S, 2) scores of each slot of being picked up and of being a place to go to in the plan.
+        named: (B, P, S) how well each slot fits as what the words that end at a prompt token name.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    roles: Tensor
+    named: Tensor
 
 
 class Block(nn.Module):
@@ -171,17 +188,19 @@ class PlannerLanguage(nn.Module):
     def logits(self, hidden: Tensor, slot_keys: Tensor, slot_mask: Tensor) -> Tensor:
         """Token scores (B, T, vocab) of hidden states (B, T, d)."""
         scores = hidden @ self.tokens.weight.T
-        pointers = self.slot_query(hidden) @ slot_keys.transpose(1, 2) * self.config.hidden_size**-0.5
-        pointers = pointers.masked_fill(~slot_mask[:, None], -1e9)
+        pointers = self._pointers(hidden, slot_keys, slot_mask)
         first, n = self.config.slot_token_id, slot_mask.shape[1]
         unused = torch.full_like(scores[..., first + n : first + self.config.max_slots], -1e9)
-        return torch.cat(
-            [scores[..., :first], pointers, unused, scores[..., first + self.config.max_slots :]], dim=-1
-        )
+        return torch.cat([scores[..., :first], pointers, unused, scores[..., first + self.config.max_slots :]], dim=-1)
+
+    def _pointers(self, hidden: Tensor, slot_keys: Tensor, slot_mask: Tensor) -> Tensor:
+        """How well hidden states (B, T, d) fit each slot, (B, T, S)."""
+        fit = self.slot_query(hidden) @ slot_keys.transpose(1, 2) * self.config.hidden_size**-0.5
+        return fit.masked_fill(~slot_mask[:, None], -1e9)
 
     def forward(
         self, slots: SlotBatch, prompt: Tensor, prompt_mask: Tensor, plan: Tensor, plan_mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Reading:
         """Scores of the token after each plan position, for training.
 
         Args:
@@ -192,9 +211,8 @@ class PlannerLanguage(nn.Module):
             plan_mask: (B, O) bool.
 
         Returns:
-            Logits (B, O + 1, vocab), the first of which follow the prompt's last token (which must be the same
-            position for the whole batch or be padded on the left), hidden states (B, O + 1, d), and for each slot
-            the scores (B, S, 2) of being picked up and of being a place to go to in the plan.
+            What was read. The first logits follow the prompt's last token, which must be the same position for the
+            whole batch or be padded on the left.
         """
         s, p = slots.mask.shape[1], prompt.shape[1]
         x = torch.cat([self.embed_slots(slots), self.tokens(torch.cat([prompt, plan], dim=1))], dim=1)
@@ -206,7 +224,9 @@ class PlannerLanguage(nn.Module):
         hidden, _, _ = self._run(x, self._positions(key_mask, s), allowed, None)
         out = hidden[:, s + p - 1 :]
         slot_states = hidden[:, :s]
-        return self.logits(out, self.slot_key(slot_states), slots.mask), out, self.slot_role(slot_states)
+        keys = self.slot_key(slot_states)
+        named = self._pointers(hidden[:, s : s + p], keys, slots.mask)
+        return Reading(self.logits(out, keys, slots.mask), out, self.slot_role(slot_states), named)
 
     def _positions(self, key_mask: Tensor, n_slots: int) -> Tensor:
         """Slots count from 0, text from `max_slots`, padding left out."""

@@ -153,7 +153,7 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
         seen = self.see(pixel_values)
         slots = batch_slots([self.scene_slots(found) for found in seen.slots])
         read = torch.ones_like(plan, dtype=torch.bool)
-        logits, hidden, _ = self.language(slots, input_ids, mask.bool(), plan, read)
+        logits, hidden, *_ = self.language(slots, input_ids, mask.bool(), plan, read)
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)

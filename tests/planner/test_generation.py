@@ -30,7 +30,7 @@ def test_the_cache_changes_nothing() -> None:
     prompt = torch.tensor([tiny.tokenizer().backend_tokenizer.encode(prompt_text("clear the table")).ids])
     plan = torch.tensor([[7, 300, 5, 41, 260, 9]])
     slots, ones = batch_slots([SLOTS]), torch.ones_like
-    whole, hidden, _ = model(slots, prompt, ones(prompt, dtype=torch.bool), plan, ones(plan, dtype=torch.bool))
+    whole, hidden, *_ = model(slots, prompt, ones(prompt, dtype=torch.bool), plan, ones(plan, dtype=torch.bool))
 
     def step_by_step(tokens: Tensor, pieces: list[int]) -> tuple[Tensor, Tensor]:
         logits, state, cache = model.prefill(slots, prompt, ones(prompt, dtype=torch.bool))

@@ -360,6 +360,42 @@ JOINS: Final[Mapping[Split, tuple[str, ...]]] = {
 """Frames around two requests; `{a}` comes first in time."""
 
 
+TOWERS: Final[Mapping[Split, tuple[str, ...]]] = {
+    # {x} on {y}, which is on {z}
+    "train": (
+        "build a tower: {z}, then {y}, then {x}",
+        "build a tower of {z}, {y} and {x} from the bottom up",
+        "stack {y} on {z}, then {x} on top",
+        "i want {x} on top of {y} and that one on top of {z}",
+        "pile {x} on top of {y} with {y} on top of {z}",
+        "get {x} on top of {y}, which belongs on top of {z}",
+        "{z} at the bottom, {y} on top of it and {x} on top of that",
+    ),
+    "test": (
+        "stack {y} on {z} and then {x} on {y}",
+        "put {x} on top of {y} and {y} on top of {z}",
+    ),
+}
+"""Whole sentences for a tower of three; most of the training ones are put together by :func:`tower_words`."""
+
+
+def tower_words(rng: np.random.Generator, split: Split) -> str:
+    """A sentence for {x} on {y} on {z}: from the bottom up or from the top down, with or without a second verb."""
+    if split == "test" or rng.random() < 0.3:
+        return choose(rng, TOWERS[split])
+    while True:
+        verb, again = (choose(rng, ("put", "place", "set", "stack", "pile", "move")) for _ in range(2))
+        on = choose(rng, ("on", "on", "on top of", "onto"))
+        parts = [f"{{y}} {on} {{z}}", f"{{x}} {on} {{y}}"]
+        if rng.random() < 0.5:
+            parts.reverse()
+        link = choose(rng, (" and ", " and ", " and then ", ", then ", ", and ", ", "))
+        second = f"{again} {parts[1]}" if rng.random() < 0.35 else parts[1]
+        words = f"{verb} {parts[0]}{link}{second}"
+        if words not in TOWERS["test"]:
+            return words
+
+
 def choose(rng: np.random.Generator, options: tuple[str, ...] | list[str]) -> str:
     """One of `options`."""
     return options[int(rng.integers(len(options)))]

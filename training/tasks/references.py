@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiervla.training.tasks.domain import LOOSE, PICKABLE, SHELVES, SymbolicObject, SymbolicScene
+from hiervla.training.tasks.mentions import mark
 from hiervla.training.tasks.phrases import NOUNS, PLURAL, choose
 
 MARGIN = 0.045
@@ -16,15 +17,26 @@ MARGIN = 0.045
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What can be referred to: the visible things of a scene and their image columns (0..1)."""
+    """What can be referred to: the visible things of a scene and their image columns (0..1).
+
+    Attributes:
+        scene: the scene.
+        columns: image column of each visible thing.
+        marked: whether phrases carry the marks of `mentions`, to be read off the finished instruction.
+    """
 
     scene: SymbolicScene
     columns: Mapping[str, float]
+    marked: bool = False
 
     def things(self, category: str | None = None) -> list[SymbolicObject]:
         """Visible loose things, of one category if given."""
         loose = [o for o in self.scene.objects.values() if o.category in LOOSE and o.id in self.columns]
         return [o for o in loose if category is None or o.category == category]
+
+    def naming(self, phrase: str, *ids: str) -> str:
+        """The phrase, with marks that say what it names where they are asked for."""
+        return mark(phrase, ids) if self.marked else phrase
 
 
 def noun(rng: np.random.Generator, category: str) -> str:
@@ -51,7 +63,7 @@ def refer(rng: np.random.Generator, view: View, object_id: str, simple: bool = F
     """
     o = view.scene.objects[object_id]
     if o.category not in LOOSE:
-        return f"the {noun(rng, o.category)}"
+        return view.naming(f"the {noun(rng, o.category)}", object_id)
     word = noun(rng, o.category)
     peers = view.things(o.category)
     options: list[str] = []
@@ -61,7 +73,7 @@ def refer(rng: np.random.Generator, view: View, object_id: str, simple: bool = F
         options += [f"the {word}"] * 2
     if not simple and len(peers) > 1:
         options += _by_place(rng, view, o, word, peers)
-    return choose(rng, options) if options else None
+    return view.naming(choose(rng, options), object_id) if options else None
 
 
 def _by_place(
@@ -125,7 +137,7 @@ def refer_all(
             red = [o for o in things if o.colour == colour]
             if len(red) >= 2 and all(o.category in allowed for o in view.things() if o.colour == colour):
                 text = choose(rng, (f"everything {colour}", f"all {colour} things", f"everything that is {colour}"))
-                return Group(text, tuple(o.id for o in red))
+                return _group(view, text, red)
         return None
     kinds = [category] if category else sorted({o.category for o in things})
     rng.shuffle(kinds)
@@ -139,6 +151,11 @@ def refer_all(
             forms += [f"both {word}", f"the two {word}", f"both of the {word}"]
         on_table = [o for o in same if view.scene.root(o.id) == "table"]
         if 1 < len(on_table) < len(same) and rng.random() < 0.5:
-            return Group(f"all {word} on the {noun(rng, 'table')}", tuple(o.id for o in on_table))
-        return Group(choose(rng, forms), tuple(o.id for o in same))
+            return _group(view, f"all {word} on the {noun(rng, 'table')}", on_table)
+        return _group(view, choose(rng, forms), same)
     return None
+
+
+def _group(view: View, text: str, things: list[SymbolicObject]) -> Group:
+    ids = tuple(o.id for o in things)
+    return Group(view.naming(text, *ids), ids)

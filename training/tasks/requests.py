@@ -10,7 +10,7 @@ import numpy as np
 
 from hiervla.training.tasks.domain import DISHES, PICKABLE, SHELVES, Fact, SymbolicScene, fits, support_problem
 from hiervla.training.tasks.goals import Clause, on
-from hiervla.training.tasks.phrases import NOUNS, SIDES, Split, choose, say
+from hiervla.training.tasks.phrases import NOUNS, SIDES, Split, choose, say, tower_words
 from hiervla.training.tasks.references import View, noun, refer, refer_all
 
 
@@ -178,15 +178,7 @@ def tower(c: Context) -> Request | None:
     x, y, z = (refer(c.rng, c.view, i, simple=True) for i in (a, b, d))
     if not (x and y and z):
         return None
-    train = (
-        "stack {x} on {y} and {y} on {z}", "put {y} on {z} and then {x} on {y}", 
-        "build a tower: {z}, then {y}, then {x}",
-        "stack {y} on {z}, then {x} on top", "put {y} on top of {z} and {x} on top of {y}",
-        "i want {x} on top of {y} and that one on top of {z}", "set {x} on {y} and {y} on {z}",
-        "pile {x} on top of {y} with {y} on top of {z}", "get {x} on top of {y}, which belongs on top of {z}",
-    )  # fmt: skip
-    test = ("stack {y} on {z} and then {x} on {y}", "put {x} on top of {y} and {y} on top of {z}")
-    text = choose(c.rng, train if c.split == "train" else test).format(x=x, y=y, z=z)
+    text = tower_words(c.rng, c.split).format(x=x, y=y, z=z)
     return Request(text, (on(b, d), on(a, b, group=1)))
 
 
@@ -325,7 +317,7 @@ SINGLE: Final[Mapping[str, tuple[Maker, ...]]] = {
     "wipe": (wipe,),
     "shelf": (put_shelf, put_set, put_pair, put_shelf),
     "drawer": (put_drawer, put_drawer, put_drawer, take_out, open_drawer, close_drawer),
-    "stack": (stack, stack, tower, unstack, put_dish),
+    "stack": (stack, tower, tower, unstack, put_dish),
     "swap": (swap,),
     "rubbish": (throw, throw_set),
     "other": (beside, pick_up),

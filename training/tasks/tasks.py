@@ -11,6 +11,7 @@ from hiervla.training.tasks.camera import FrontCamera, columns_of
 from hiervla.training.tasks.domain import SymbolicScene, SymbolicStep
 from hiervla.training.tasks.expert import NoPlanError, expert_plan
 from hiervla.training.tasks.goals import Clause, Goal
+from hiervla.training.tasks.mentions import Mention, read_marks
 from hiervla.training.tasks.phrases import Split, join, wrap
 from hiervla.training.tasks.references import View
 from hiervla.training.tasks.refusals import Declined, decline
@@ -40,6 +41,7 @@ class Task:
         scene: the scene at the beginning.
         camera: where the front camera stands.
         declined: the answer when there is no goal.
+        mentions: which words of the instruction name which things.
     """
 
     family: str
@@ -48,6 +50,7 @@ class Task:
     scene: SymbolicScene
     camera: FrontCamera = FrontCamera()
     declined: Declined | None = None
+    mentions: tuple[Mention, ...] = ()
 
     def plan(self) -> list[SymbolicStep]:
         """The expert's plan from the beginning; empty for a task to decline."""
@@ -132,14 +135,15 @@ def task_in(
     """A task of a family in a given scene, or None when the scene has nothing for it."""
     camera = camera or FrontCamera()
     columns = columns_of(scene, camera)
-    view = View(scene, columns)
+    view = View(scene, columns, marked=True)
     for _ in range(tries):
         if family == "refuse":
             declined = decline(rng, view, split)
             if declined is not None:
                 plain = declined.reason == "not_understood" and rng.random() < 0.8
-                text = declined.text if plain else wrap(rng, split, declined.text)
-                return Task(family, text, None, scene, camera, declined)
+                text, named = read_marks(declined.text if plain else wrap(rng, split, declined.text))
+                declined = replace(declined, text=read_marks(declined.text)[0])
+                return Task(family, text, None, scene, camera, declined, named)
             continue
         request = _multi(rng, view, split) if family == "multi" else _single(rng, view, split, family)
         if request is None:
@@ -150,7 +154,8 @@ def task_in(
         except NoPlanError:
             continue
         if min_steps <= len(plan) <= max_steps:
-            return Task(family, wrap(rng, split, request.text), goal, scene, camera)
+            text, named = read_marks(wrap(rng, split, request.text))
+            return Task(family, text, goal, scene, camera, mentions=named)
     return None
 
 
