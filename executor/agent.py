@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING
 from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.control import Control
-from hiervla.executor.loop import Orchestrator, begin
+from hiervla.executor.control import Control, LetItRun
+from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
-from hiervla.executor.record.manifest import Manifest, new_run_folder
+from hiervla.executor.record.manifest import ForkOf, Manifest, new_run_folder
+from hiervla.executor.record.physics_replay import rebuild_recorded_world
+from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.planner.base import Planner, StepRecord, make_planner
@@ -37,6 +39,7 @@ from hiervla.skills import SkillLibrary
 from hiervla.worlds.base import World
 
 if TYPE_CHECKING:
+    from hiervla.executor.replay.corrections import Correction
     from hiervla.worlds.tabletop.scene import SceneSpec
 
 Subscriber = Callable[[Event], None]
@@ -173,14 +176,9 @@ class Agent:
         Raises:
             HiervlaError: the caller's mistake: an unusable record folder, an agent that is busy already.
         """
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
         token = cancel or CancelToken()
-        try:
-            with _cancel_on_interrupt(token):
-                return self._run(instruction, seed, record, on_event, scene, world, token, control)
-        finally:
-            self._busy.release()
+        with self._alone(token):
+            return self._run(instruction, seed, record, on_event, scene, world, token, control)
 
     async def arun(
         self,
@@ -214,6 +212,75 @@ class Agent:
             token.cancel()
             await work
             raise
+
+    def fork(
+        self,
+        run: RunRecord | Path | str,
+        at: str,
+        correction: Correction | None = None,
+        *,
+        attempt: int | None = None,
+        record: Path | str | None = None,
+        on_event: Subscriber | None = None,
+        world: World | None = None,
+        cancel: CancelToken | None = None,
+        control: Control | None = None,
+    ) -> RunResult:
+        """Leave a recorded run before a step and go on from there, live, with another decision.
+
+        The parent's record is only read. The fork's record repeats it up to the step, and says what was corrected.
+
+        Args:
+            run: the recorded run, or its folder.
+            at: a step by its number in ``hiervla inspect``, by its id, or by the id of an event.
+            correction: another :class:`Step` (its arguments or artifacts), another :class:`Plan`, or :class:`Say` with
+                words such as "no, the blue one"; None repeats the step anew.
+            attempt: which attempt at the step, from 1; the first by default.
+            record: a folder in which the fork's record is made; beside the parent's by default.
+            on_event: called with every event as it happens, the repeated ones first.
+            world: the world to go on in; by default it is rebuilt as the parent's manifest describes it.
+            cancel: asks for a safe stop from another thread.
+            control: looks at every decision after the fork.
+
+        Raises:
+            HiervlaError: no such step, a record that is damaged, or a world that cannot be set to a recorded state.
+        """
+        from hiervla.executor.replay.fork import LiveParts, fork_point, rehearse, run_fork
+
+        parent = run if isinstance(run, RunRecord) else RunRecord.open(run)
+        point = fork_point(parent, at, attempt)
+        rehearse(parent, point, self.skills)
+        token = cancel or CancelToken()
+        origin = parent.manifest
+        manifest = Manifest.collect(
+            origin.instruction,
+            world=origin.world,
+            seed=origin.seed,
+            planner=self.planner.id,
+            policy=self.policy_id,
+            world_config=origin.world_config,
+            config=origin.config,
+            parent=ForkOf(run_id=origin.run_id, event=point.started.id, path=str(parent.path)),
+        )
+        live = LiveParts(self.planner, self._policy, self.skills, control or LetItRun(), token)
+        with self._alone(token), _world_of(parent, world) as place:
+            folder = new_run_folder(record or parent.path.resolve().parent, manifest.run_id)
+            with RunRecorder.create(folder, manifest) as recorder:
+                if on_event is not None:
+                    recorder.subscribe(on_event)
+                ending, state = run_fork(parent, point, correction, recorder, place, live)
+            return _result(origin.instruction, ending, state, folder, place)
+
+    @contextmanager
+    def _alone(self, token: CancelToken) -> Iterator[None]:
+        """One run at a time; the first Ctrl-C stops it safely."""
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
+        try:
+            with _cancel_on_interrupt(token):
+                yield
+        finally:
+            self._busy.release()
 
     def _run(
         self,
@@ -268,15 +335,32 @@ class Agent:
         begin(manifest, parts)
         loop = Orchestrator(parts, skills=self.skills, config=self.config, seed=manifest.seed)
         ending = loop.run(manifest.instruction)
-        return RunResult(
-            instruction=manifest.instruction,
-            outcome=ending.outcome,
-            message=ending.message,
-            plan=loop.state.plan,
-            steps=tuple(loop.state.history),
-            record=recorder.path,
-            duration_s=world.time_s,
-        )
+        return _result(manifest.instruction, ending, loop.state, recorder.path, world)
+
+
+def _result(instruction: str, ending: Ending, state: RunState, record: Path | None, world: World) -> RunResult:
+    return RunResult(
+        instruction=instruction,
+        outcome=ending.outcome,
+        message=ending.message,
+        plan=state.plan,
+        steps=tuple(state.history),
+        record=record,
+        duration_s=world.time_s,
+    )
+
+
+@contextmanager
+def _world_of(record: RunRecord, given: World | None) -> Iterator[World]:
+    """The given world, or the one that a manifest describes; what is built here is closed here."""
+    if given is not None:
+        yield given
+        return
+    world = rebuild_recorded_world(record)
+    try:
+        yield world
+    finally:
+        world.close()
 
 
 @contextmanager

@@ -391,7 +391,7 @@ class Orchestrator:
         return self.review.verdict(phase, verdict, step, attempt)
 
 
-def begin(manifest: Manifest, parts: Parts) -> None:
+def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
     """Write what every run begins with: who was asked what, and the physical state."""
     parts.recorder.emit(
         RunStarted,

@@ -119,7 +119,8 @@ class Reviewer:
             held += 1
             body.hold(1)
 
-        answer = parts.control.review(Decision(kind, value, step, attempt), hold)
+        control = parts.control
+        answer = control.review(Decision(kind, value, step, attempt), hold)
         # Only now: whoever reviews a decision may have exchanged the parts.
         body, recorder = parts.body, parts.recorder
         if held:
@@ -132,7 +133,7 @@ class Reviewer:
             parent=body.parent,
             decision=kind,
             step_id=step_id,
-            author=parts.control.author,
+            author=control.author,
             **{_field(kind, answer): answer.text if isinstance(answer, Say) else answer},
         )
         recorder.sync()

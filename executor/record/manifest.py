@@ -42,6 +42,20 @@ _PACKAGES = (
 )
 
 
+class ForkOf(Typed):
+    """Where a run left another one.
+
+    Attributes:
+        run_id: the parent's run id.
+        event: id of the parent's event that did not happen any more: the start of a step.
+        path: where the parent's record was.
+    """
+
+    run_id: str
+    event: str
+    path: str = ""
+
+
 class Manifest(Typed):
     """The first file of a run record; written once, and hashed into the first event."""
 
@@ -59,6 +73,7 @@ class Manifest(Typed):
     planner: str
     policy: str
     config: dict[str, Any] = Field(default_factory=dict, description="settings of the agent")
+    parent: ForkOf | None = Field(default=None, description="the run that this one was forked from")
     packages: dict[str, str] = Field(description="installed versions")
     git_revision: str | None = Field(default=None, description="of hiervla's checkout, '-dirty' when changed")
     python: str
@@ -76,6 +91,7 @@ class Manifest(Typed):
         world_config: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
         run_id: str | None = None,
+        parent: ForkOf | None = None,
     ) -> Manifest:
         """A manifest for a run that starts now on this computer."""
         now = datetime.now(UTC)
@@ -89,6 +105,7 @@ class Manifest(Typed):
             planner=planner,
             policy=policy,
             config=_plain(config or {}),
+            parent=parent,
             packages=package_versions(),
             git_revision=git_revision(),
             python=platform.python_version(),

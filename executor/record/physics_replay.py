@@ -80,16 +80,25 @@ def replay(record: RunRecord, world: World | None = None) -> ReplayReport:
         raise ReplayError(record.path, "it holds no commands", "Replay a run in which the robot moved")
     own = world is None
     if world is None:
-        try:
-            world = rebuild_world(record.manifest.world, record.manifest.world_config)
-        except (HiervlaError, KeyError, ValueError) as error:
-            problem = f"its world '{record.manifest.world}' cannot be rebuilt here ({str(error).rstrip('.')})"
-            raise ReplayError(record.path, problem, "Give the world: replay(record, world)") from error
+        world = rebuild_recorded_world(record)
     try:
         return _run(record, world, ticks)
     finally:
         if own:
             world.close()
+
+
+def rebuild_recorded_world(record: RunRecord) -> World:
+    """The world that a record's manifest describes.
+
+    Raises:
+        ReplayError: it cannot be rebuilt here.
+    """
+    try:
+        return rebuild_world(record.manifest.world, record.manifest.world_config)
+    except (HiervlaError, KeyError, ValueError) as error:
+        problem = f"its world '{record.manifest.world}' cannot be rebuilt here ({str(error).rstrip('.')})"
+        raise ReplayError(record.path, problem, "Give the world to go on in") from error
 
 
 def _run(record: RunRecord, world: World, ticks: list[Tick]) -> ReplayReport:

@@ -50,6 +50,7 @@ class RunRecord:
         manifest: what was known before the run.
         lines: the events' envelopes, in order; each was checked against its crc and the chain.
         torn: the torn last line, which is not among ``lines``; None where the file ends cleanly.
+        blobs: images, depth and snapshots by hash.
     """
 
     def __init__(self, path: Path, manifest: Manifest, lines: tuple[Line, ...], torn: Tail | None) -> None:
@@ -57,7 +58,7 @@ class RunRecord:
         self.manifest = manifest
         self.lines = lines
         self.torn = torn
-        self._blobs = BlobStore(path)
+        self.blobs = BlobStore(path)
 
     @classmethod
     def open(cls, path: Path | str) -> RunRecord:
@@ -234,7 +235,7 @@ class RunRecord:
             raise CorruptRecordError(self.path, STREAMS_FILE, None, str(error) or type(error).__name__) from error
 
     def _decode(self, sha256: str, kind: BlobKind, decode: Any) -> Any:
-        data = self._blobs.get(sha256, kind)
+        data = self.blobs.get(sha256, kind)
         try:
             return decode(data)
         except ValueError as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from hiervla.executor.record.blobs import BLOBS_FOLDER, BlobKind, BlobStore
 from hiervla.executor.record.errors import RecordExistsError, RecordWriteError
 from hiervla.executor.record.lines import digest, encode_line
 from hiervla.executor.record.manifest import MANIFEST_FILE, Manifest
 from hiervla.executor.record.recorder import Recorder
-from hiervla.executor.record.streams import STREAMS_FILE, StreamWriter, finish
+from hiervla.executor.record.streams import STREAMS_FILE, StreamWriter, Tick, finish
 from hiervla.executor.record.viewer import viewer_messages
 from hiervla.representations import HiervlaError, JointCommand, Proprioception
-from hiervla.representations.events import EventBase, Note, RecordSealed
+from hiervla.representations.events import EventBase, Note, ObservationTaken, RecordSealed, SnapshotTaken
 
 EVENTS_FILE = "events.jsonl"
 
@@ -70,19 +73,45 @@ class RunRecorder(Recorder):
         """The record's folder."""
         return self._folder
 
-    def copy(self, event: EventBase) -> None:
-        """Append an event of another record as it is; its id has to be the next one of this record.
+    def copy(self, event: EventBase, blobs: BlobStore) -> None:
+        """Append an event of another record as it is, with the blobs that it names.
+
+        Args:
+            event: its id has to be the next one of this record.
+            blobs: the other record's.
 
         Raises:
-            ValueError: it is not.
-            RecordWriteError: the disk refused; nothing was written.
+            ValueError: the id is another one.
+            BlobError: a blob of the other record is missing or damaged.
+            RecordWriteError: the disk refused; the event was not written.
         """
         with self._lock:
+            for sha256, kind in blobs_of(event):
+                self._blobs.put(blobs.get(sha256, kind), kind)
             if event.id != f"e{self.events_written + 1}":
                 raise ValueError(f"event {event.id} cannot follow {self.events_written} events")
             self._write(event)
             self._note(event)
             self._tell(event)
+
+    def copy_tick(self, tick: Tick) -> None:
+        """Append a control tick of another record.
+
+        Raises:
+            RecordWriteError: the disk refused.
+        """
+        T_world_ee = np.eye(4)
+        # The streams keep the tool's position and not its orientation.
+        T_world_ee[:3, 3] = tick.ee_position_w
+        state = Proprioception(
+            q=tick.q,
+            dq=tick.dq,
+            T_world_ee=T_world_ee,
+            gripper_width_m=tick.gripper_width_m,
+            gripper_effort_n=tick.gripper_effort_n,
+            time_s=tick.sensed_at_s,
+        )
+        self.tick(tick.command, state)
 
     def sync(self) -> None:
         """Push everything to the disk: blobs first, then the events that name them."""
@@ -153,3 +182,14 @@ class RunRecorder(Recorder):
 
     def _put(self, data: bytes, kind: BlobKind) -> str:
         return self._blobs.put(data, kind)
+
+
+def blobs_of(event: EventBase) -> Iterator[tuple[str, BlobKind]]:
+    """Hash and kind of every blob that an event names."""
+    if isinstance(event, ObservationTaken):
+        for frame in event.frames:
+            yield frame.rgb_blob, "rgb"
+            if frame.depth_blob is not None:
+                yield frame.depth_blob, "depth"
+    elif isinstance(event, SnapshotTaken):
+        yield event.blob, "snapshot"

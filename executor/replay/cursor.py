@@ -181,7 +181,7 @@ class CheckingRecorder(Recorder):
         self.cursor.advance()
         self.cursor.now_s = event.time_s
         if self._into is not None:
-            self._into.copy(event)
+            self._into.copy(event, self.cursor.record.blobs)
 
     def _tick(self, command: JointCommand, proprio: Proprioception) -> None:
         raise AssertionError("a replay moves nothing")

@@ -20,6 +20,7 @@ from hiervla.executor.replay.recorded import (
     RecordedPolicy,
     RecordedVerifier,
 )
+from hiervla.representations.events import RunStarted
 from hiervla.skills import SkillLibrary
 
 
@@ -94,6 +95,7 @@ def replay_decisions(
     """
     cursor = Cursor(record)
     recorder = CheckingRecorder(cursor)
+    started = first_event(record)
     config = config or recorded_config(record)
     parts = recorded_parts(cursor, recorder, config, exact=exact)
     if exchange is not None:
@@ -102,14 +104,14 @@ def replay_decisions(
         parts,
         skills=skills if skills is not None else SkillLibrary.load(),
         config=config,
-        seed=record.manifest.seed,
+        seed=started.seed,
     )
     began = time.perf_counter()
     found: Divergence | None = None
     complete = True
     try:
-        begin(record.manifest, parts)
-        loop.run(record.manifest.instruction)
+        begin(started, parts)
+        loop.run(started.instruction)
         if cursor.peek() is not None:
             raise recorder.surprise("end of the run")
     except ReplayStopped as stopped:
@@ -124,6 +126,18 @@ def replay_decisions(
         robot_s=cursor.now_s,
         wall_s=time.perf_counter() - began,
     )
+
+
+def first_event(record: RunRecord) -> RunStarted:
+    """What was asked of whom; in a fork's record that stands as its parent's record has it.
+
+    Raises:
+        ReplayError: the record holds no run.
+    """
+    started = next(record.of(RunStarted), None)
+    if started is None:
+        raise ReplayError(record.path, "it holds no run: not even its first event was written", "Take another record")
+    return started
 
 
 def recorded_config(record: RunRecord) -> LoopConfig:

@@ -1,0 +1,226 @@
+"""Leave a recorded run at a step: the same physical state, another decision, and live from there.
+
+The orchestrator is run on the record up to the step, so that it is in the state in which it was; then the recorded
+parts are exchanged for live ones and the world is set to the recorded snapshot. The fork's record repeats the parent's
+events and ticks up to there, so that it can be inspected, replayed and forked by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hiervla.executor.activities import Parts, SkillVerifier
+from hiervla.executor.body import Body, CancelToken
+from hiervla.executor.config import LoopConfig
+from hiervla.executor.control import Answer, Control, Decision
+from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
+from hiervla.executor.policies.base import Policy
+from hiervla.executor.record.errors import ReplayError
+from hiervla.executor.record.reader import RunRecord
+from hiervla.executor.record.view import RunView
+from hiervla.executor.record.writer import RunRecorder
+from hiervla.executor.replay.corrections import Correction
+from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopped
+from hiervla.executor.replay.decisions import first_event, recorded_config, recorded_parts
+from hiervla.executor.replay.recorded import RecordedControl
+from hiervla.planner.base import Planner
+from hiervla.representations import UnknownNameError
+from hiervla.representations import events as ev
+from hiervla.skills import SkillLibrary
+from hiervla.worlds.base import SnapshotWorld, World
+
+
+@dataclass(frozen=True)
+class ForkPoint:
+    """Where a run is left: just before an attempt at a step.
+
+    Attributes:
+        started: the attempt's first event, which does not happen any more.
+        snapshot: the physical state in which it would have begun.
+    """
+
+    started: ev.StepStarted
+    snapshot: ev.SnapshotTaken
+
+
+@dataclass(frozen=True)
+class LiveParts:
+    """What takes over at the fork.
+
+    Attributes:
+        planner: who plans from there.
+        policy_for: gives the policy of a name that a skill asks for.
+        skills: the library.
+        control: who may hold and correct the run from there.
+        cancel: asks for a safe stop.
+    """
+
+    planner: Planner
+    policy_for: Callable[[str], Policy]
+    skills: SkillLibrary
+    control: Control
+    cancel: CancelToken
+
+
+def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPoint:
+    """The place that a person means.
+
+    Args:
+        record: the run to leave.
+        at: a step by its number in ``hiervla inspect``, by its id (the last of that id), or the id of any event: the
+            attempt that is under way there, or else the next one.
+        attempt: which attempt at the step, from 1; the first by default.
+
+    Raises:
+        UnknownNameError: the run has no such step.
+        ReplayError: no physical state was recorded there.
+    """
+    started = _started(record, at, attempt)
+    snapshots = [s for s in record.of(ev.SnapshotTaken) if int(s.id[1:]) < int(started.id[1:])]
+    if not snapshots or snapshots[-1].label == "start":
+        problem = f"no physical state was recorded before {started.step.id}; its world cannot save one"
+        raise ReplayError(record.path, problem, "Fork a run in a world that can, such as tabletop")
+    return ForkPoint(started, snapshots[-1])
+
+
+def _started(record: RunRecord, at: str, attempt: int | None) -> ev.StepStarted:
+    begun = list(record.of(ev.StepStarted))
+    if at[:1] == "e" and at[1:].isdigit():
+        number = int(at[1:])
+        under_way = [s for s in begun if int(s.id[1:]) <= number]
+        ended = {f.parent: int(f.id[1:]) for f in record.of(ev.StepFinished)}
+        if under_way and ended.get(under_way[-1].id, number) >= number:
+            return under_way[-1]
+        later = [s for s in begun if int(s.id[1:]) > number]
+        if later and number <= len(record):
+            return later[0]
+        raise UnknownNameError("event", at, [s.id for s in begun], place=f"record '{record.path}' (starts of steps)")
+    view = RunView.of(record)
+    try:
+        run = view.find(at)
+    except KeyError:
+        names = [str(r.number) for r in view.steps]
+        raise UnknownNameError("step", at, names, place=f"record '{record.path}'") from None
+    attempts = [a.started for a in run.attempts]
+    if attempt is not None and not 1 <= attempt <= len(attempts):
+        names = [str(n + 1) for n in range(len(attempts))]
+        raise UnknownNameError("attempt", str(attempt), names, place=f"step {run.number} of record '{record.path}'")
+    return attempts[(attempt or 1) - 1]
+
+
+class _Leave(RecordedControl):
+    """Repeats the recorded run up to the fork, and there calls for what is to happen instead."""
+
+    def __init__(self, cursor: Cursor, recorder: CheckingRecorder, point: ForkPoint, leave: Callable[[Any], Answer]):
+        super().__init__(cursor, recorder)
+        self._point = point
+        self._leave = leave
+
+    def review(self, decision: Decision, hold: Any) -> Answer:
+        """See :class:`hiervla.executor.control.Control`."""
+        if decision.kind == "step":
+            event = self.cursor.peek()
+            if isinstance(event, ev.StepStarted) and event.id == self._point.started.id:
+                self.author = "person"
+                return self._leave(decision.value)
+        return super().review(decision, hold)
+
+
+def rehearse(record: RunRecord, point: ForkPoint, skills: SkillLibrary) -> None:
+    """See that the decisions up to the fork come out as they were recorded, before anything is written or moves.
+
+    Raises:
+        ReplayError: they do not.
+    """
+
+    there = False
+
+    def reached(_: Any) -> Answer:
+        nonlocal there
+        there = True
+        raise recorder.stop(None)
+
+    cursor = Cursor(record)
+    recorder = CheckingRecorder(cursor)
+    loop = _loop(record, point, cursor, recorder, skills, reached)
+    try:
+        begin(first_event(record), loop.parts)
+        loop.run(first_event(record).instruction)
+    except ReplayStopped as stopped:
+        if there:
+            return
+        problem = f"its decisions before {point.started.id} do not come out as they were recorded: {stopped.divergence}"
+        raise ReplayError(record.path, problem, "Fork it with the version and skills that recorded it") from None
+    raise ReplayError(record.path, f"a replay does not come to {point.started.id}", "Fork it at another step")
+
+
+def run_fork(
+    record: RunRecord,
+    point: ForkPoint,
+    correction: Correction | None,
+    recorder: RunRecorder,
+    world: World,
+    live: LiveParts,
+) -> tuple[Ending, RunState]:
+    """Repeat a run up to a point and go on live from there.
+
+    Args:
+        record: the parent; it is only read.
+        point: where to leave it.
+        correction: what is done instead; None to do the same step anew.
+        recorder: a fresh record for the fork.
+        world: the world of the parent's manifest; it is set to the recorded state.
+        live: what takes over.
+
+    Returns:
+        How the fork ended, and the state of its loop.
+
+    Raises:
+        ReplayError: the world cannot be set to a state.
+        RecordError: the parent's record is damaged.
+    """
+    if not isinstance(world, SnapshotWorld):
+        raise ReplayError(record.path, f"world '{world.name}' cannot be set to a recorded state", "Use a simulated one")
+    cursor = Cursor(record)
+    checking = CheckingRecorder(cursor, recorder)
+    config = recorded_config(record)
+
+    def leave(value: Any) -> Answer:
+        line = record.lines[cursor.position - 1]
+        for tick in record.ticks():
+            if tick.index >= point.snapshot.ticks:
+                break
+            recorder.copy_tick(tick)
+        body = Body(world, recorder, config, live.cancel, seed=first_event(record).seed)
+        body.restore(record.snapshot(point.snapshot))
+        parts = loop.parts
+        parts.planner, parts.policy_for, parts.verifier = live.planner, live.policy_for, SkillVerifier()
+        parts.body, parts.recorder, parts.control = body, recorder, live.control
+        recorder.emit(
+            ev.Forked,
+            time_s=body.now_s,
+            parent_run=record.manifest.run_id,
+            parent_line=line.digest,
+            snapshot=point.snapshot.blob,
+        )
+        return value if correction is None else correction
+
+    loop = _loop(record, point, cursor, checking, live.skills, leave)
+    begin(first_event(record), loop.parts)
+    return loop.run(first_event(record).instruction), loop.state
+
+
+def _loop(
+    record: RunRecord,
+    point: ForkPoint,
+    cursor: Cursor,
+    recorder: CheckingRecorder,
+    skills: SkillLibrary,
+    leave: Callable[[Any], Answer],
+) -> Orchestrator:
+    config: LoopConfig = recorded_config(record)
+    parts: Parts = recorded_parts(cursor, recorder, config)
+    parts.control = _Leave(cursor, recorder, point, leave)
+    return Orchestrator(parts, skills=skills, config=config, seed=first_event(record).seed)
