@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hiervla.planner.base import GroundingError, PlannerContext, RejectedAttempt
+from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
 from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
@@ -84,6 +85,7 @@ class EmbeddedPlanner:
             CameraError: the planner's camera is not in the observation.
         """
         self.rejected = ()
+        instruction = amended(instruction, context.said)
         began = time.perf_counter()
         frame = observation.frame(self.camera)
         seen, slots = self._look(frame)
