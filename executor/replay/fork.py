@@ -134,7 +134,6 @@ def rehearse(record: RunRecord, point: ForkPoint, skills: SkillLibrary) -> None:
     Raises:
         ReplayError: they do not.
     """
-
     there = False
 
     def reached(_: Any) -> Answer:
