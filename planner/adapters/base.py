@@ -61,6 +61,7 @@ class Convention:
         relative_to: ``"image"`` for a share of the whole image, which resizing does not change; ``"sent"`` for pixels
             of the resized image, for which an adapter demands that image's size.
         step: smallest difference that is written, in `unit`.
+        ends: what `low` and `high` stand for: the edges of the image, or the centres of its first and last pixel.
         depth: what the third number of a point is, where there may be one.
         source: page or paper that says so.
     """
@@ -73,6 +74,7 @@ class Convention:
     source: str
     origin: Literal["top_left", "bottom_left"] = "top_left"
     relative_to: Literal["image", "sent"] = "image"
+    ends: Literal["edges", "pixel_centres"] = "edges"
     depth: Literal["none", "metre"] = "none"
 
     def __post_init__(self) -> None:
@@ -105,10 +107,10 @@ class AdapterError(HiervlaError, ValueError):
         self.family = family
         self.text = text
         self.offset = offset
-        self.place = f"{what} at {where}" if what and where else what or where or "the whole text"
+        self.place = f"{what} at {where}" if what and where else what or where or "the whole answer"
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"answer of '{family}', {self.place}: {problem}. {remedy}.")
+        super().__init__(f"adapter '{family}', {self.place}: {problem}. {remedy}.")
 
 
 @runtime_checkable
