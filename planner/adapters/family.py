@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Final
+from typing import ClassVar, Final
 
 from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Mark
 from hiervla.planner.adapters.base import MAX_CHARS, AdapterError, Convention, ImageSize, Kind
@@ -17,6 +17,7 @@ from hiervla.representations import (
     Box,
     Boxes,
     CameraFrame,
+    ConventionError,
     ImageRef,
     Keypoints,
     UnknownNameError,
@@ -91,11 +92,16 @@ class Drawing:
 
 
 class Family(ABC):
-    """Base of the built-in adapters; see :class:`OutputAdapter` for the contract."""
+    """Base of the built-in adapters; see :class:`OutputAdapter` for the contract.
+
+    Attributes:
+        says_gripper: has the format a way to say what the gripper does?
+    """
 
     family: str
     convention: Convention
     kinds: tuple[Kind, ...]
+    says_gripper: ClassVar[bool] = False
 
     @abstractmethod
     def _read(self, answer: Answer) -> Found:
@@ -145,7 +151,12 @@ class Family(ABC):
                 f"it has no way to say {artifact.kind}",
                 f"Give one of {', '.join(self.kinds)}",
             )
-        return self._write(_drawing(self.family, self.convention, artifact, sent, frame))
+        drawing = _drawing(self.family, self.convention, artifact, sent, frame)
+        if not self.says_gripper and any(mark.gripper != "keep" for mark in drawing.marks):
+            raise refusal(
+                self.family, "it has no way to say what the gripper does", "Give a path whose gripper is 'keep'"
+            )
+        return self._write(drawing)
 
     def _check(self, answer: Answer) -> None:
         """Refuse before reading what cannot be understood."""
@@ -171,14 +182,14 @@ def _check_sent(answer: Answer) -> None:
             "Give sent=ImageSize(width, height) as the model's image processor made it",
         )
     if not fits(width, height, answer.sent):
-        if max(width, height) > 200 * min(width, height):
-            like = "no size, since it is too long for the family"
-        else:
-            like = str(smart_resize(width, height))
+        try:
+            remedy = f"Give the size that it really made, such as {smart_resize(width, height)}"
+        except ConventionError as error:
+            remedy = str(error).removesuffix(".")
         raise answer.error(
             f"{answer.sent} is no size that the processor makes of an image of {width} x {height} px (both sides are"
             f" multiples of {FACTOR} and keep the aspect ratio)",
-            f"Give the size that it really made, such as {like}",
+            remedy,
         )
 
 

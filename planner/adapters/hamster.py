@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Gripper, Mark
 from hiervla.planner.adapters.base import Convention, Kind
@@ -37,6 +37,7 @@ class HamsterAdapter(Family):
     family: str = "hamster"
     convention: Convention = HAMSTER
     kinds: tuple[Kind, ...] = ("waypoints_2d",)
+    says_gripper: ClassVar[bool] = True
 
     def _read(self, answer: Answer) -> Found:
         node = self._list(answer)

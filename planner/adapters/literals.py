@@ -175,7 +175,7 @@ class Reader:
                 raise LiteralError(start, f"a quoted text has more than {MAX_STRING} characters", _FORM)
             char = self.text[at]
             if char == quote:
-                return Node("".join(parts), start, at + 1)
+                return Node(_paired("".join(parts)), start, at + 1)
             if char != "\\":
                 parts.append(char)
                 at += 1
@@ -212,6 +212,13 @@ class Reader:
                 raise LiteralError(at, f"'{word}' is no finite number", _FORM)
             raise LiteralError(at, f"the word '{word[:20]}' stands where a value should", _FORM)
         raise LiteralError(at, f"{self.text[at]!r} stands where a value should", _FORM)
+
+
+def _paired(text: str) -> str:
+    """JSON escapes characters beyond 16 bits as two surrogates; lone ones stay."""
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def number(text: str, at: int) -> int | float:

@@ -98,8 +98,8 @@ class MokaAdapter(Family):
         if drawing.kind == "keypoints":
             return json.dumps({f"{mark.label}_keypoint": self._name(mark) for mark in drawing.marks})
         names = {1: TILES[1:2], 2: TILES[:2], 3: TILES}.get(len(drawing.marks))
-        if names is None or any(mark.gripper != "keep" for mark in drawing.marks):
-            raise refusal(self.family, "it says one to three tiles, and nothing of the gripper", "Give such a path")
+        if names is None:
+            raise refusal(self.family, "it says one to three tiles", "Give a path of so many points")
         pairs = [(mark.u / drawing.size.width, mark.v / drawing.size.height) for mark in drawing.marks]
         tiles = [f"{_COLUMNS[min(4, floor(5 * u))]}{5 - min(4, floor(5 * v))}" for u, v in pairs]
         return json.dumps(dict(zip(names, tiles, strict=True)))

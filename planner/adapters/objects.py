@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Gripper, Mark, clean
 from hiervla.planner.adapters.base import Convention, Kind
@@ -50,8 +50,7 @@ QWEN_3: Final = Convention(
 )
 """The keys of Qwen2.5-VL with relative coordinates from 0 to 1000."""
 
-_POINT_KEYS: Final = {"point": "Gemini's (y first)", "point_2d": "Qwen's (x first)"}
-_BOX_KEYS: Final = {"box_2d": "Gemini's (y first)", "bbox_2d": "Qwen's (x first)"}
+_FOREIGN: Final = {"point": "Gemini", "box_2d": "Gemini", "point_2d": "Qwen", "bbox_2d": "Qwen"}
 _PATH_KEYS: Final = ("trajectory", "points", "waypoints")
 _ACTION: Final = re.compile(r"(open|close)(?: the)?(?: gripper)?")
 
@@ -88,6 +87,7 @@ class ObjectAdapter(Family):
     named_axes: bool = False
     tags: bool = False
     kinds: tuple[Kind, ...] = ("keypoints", "boxes", "waypoints_2d")
+    says_gripper: ClassVar[bool] = True
 
     def _read(self, answer: Answer) -> Found:
         nodes = lists(answer, _is_answer)
@@ -131,21 +131,14 @@ class ObjectAdapter(Family):
             raise answer.error("the list holds neither objects nor points", OTHER_FAMILY, node.at)
 
     def _object(self, answer: Answer, node: Node, entries: dict[str, Node], haul: _Haul) -> None:
-        for key, whose in {**_POINT_KEYS, **_BOX_KEYS}.items():
+        for key, whose in _FOREIGN.items():
             if key in entries and key not in (self.point_key, self.box_key):
-                raise answer.error(f"the key '{key}' is {whose}, not '{self.family}'s", OTHER_FAMILY, entries[key].at)
+                raise answer.error(
+                    f"the key '{key}' is {whose}'s, whose axes are in another order", OTHER_FAMILY, entries[key].at
+                )
         label = _label(entries)
-        if self.box_key in entries:
-            for row in self._rows(answer, entries[self.box_key]):
-                haul.boxes.append(self._box(answer, row, label, f"box {len(haul.boxes) + 1}"))
-        elif self.point_key in entries:
-            gripper = _gripper(entries)
-            haul.declared |= "step" in entries or gripper != "keep"
-            step = entries["step"].value if "step" in entries else None
-            if isinstance(step, int) and not isinstance(step, bool):
-                haul.steps.append(step)
-            for row in self._rows(answer, entries[self.point_key]):
-                haul.marks.append(self._mark(answer, row, label, gripper, f"point {len(haul.marks) + 1}"))
+        if self.box_key in entries or self.point_key in entries:
+            self._placed(answer, entries, label, haul)
         elif self.named_axes and {"x", "y"} <= entries.keys():
             self._named(answer, node, entries, label, haul)
         elif path := [key for key in _PATH_KEYS if key in entries]:
@@ -159,6 +152,20 @@ class ObjectAdapter(Family):
                     f"the object has neither '{self.point_key}' nor '{self.box_key}'", OTHER_FAMILY, node.at
                 )
             self._value(answer, inner[0], haul)
+
+    def _placed(self, answer: Answer, entries: dict[str, Node], label: str, haul: _Haul) -> None:
+        """An object with a box or a point, or with both."""
+        if self.box_key in entries:
+            for row in self._rows(answer, entries[self.box_key]):
+                haul.boxes.append(self._box(answer, row, label, f"box {len(haul.boxes) + 1}"))
+        if self.point_key in entries:
+            gripper = _gripper(entries)
+            haul.declared |= "step" in entries or gripper != "keep"
+            step = entries["step"].value if "step" in entries else None
+            if isinstance(step, int) and not isinstance(step, bool):
+                haul.steps.append(step)
+            for row in self._rows(answer, entries[self.point_key]):
+                haul.marks.append(self._mark(answer, row, label, gripper, f"point {len(haul.marks) + 1}"))
 
     def _bare(self, answer: Answer, found: list[Row], haul: _Haul) -> None:
         if found and all(len(numbers) == 4 for numbers, _ in found):

@@ -36,11 +36,11 @@ def smart_resize(
         ConventionError: no size of an image, or more than 200 times longer than wide.
     """
     original = ImageSize(width, height)
-    if max(width, height) > 200 * min(width, height):
+    if _too_long(width, height):
         raise ConventionError(
             "smart_resize", f"{original} is more than 200 times as long as wide", "Crop the image before it is sent"
         )
-    resized = [max(factor, round(side / factor) * factor) for side in (width, height)]
+    resized = [round(side / factor) * factor for side in (width, height)]
     area = resized[0] * resized[1]
     if area > max_pixels:
         shrink = sqrt(width * height / max_pixels)
@@ -56,8 +56,13 @@ def fits(width: int, height: int, sent: ImageSize, factor: int = FACTOR) -> bool
 
     Each side of the result lies less than one `factor` from the side of a proportionally scaled original.
     """
-    if sent.width % factor or sent.height % factor:
+    if sent.width % factor or sent.height % factor or _too_long(width, height):
         return False
     low = max((sent.width - factor) / width, (sent.height - factor) / height)
     high = min((sent.width + factor) / width, (sent.height + factor) / height)
     return low < high
+
+
+def _too_long(width: int, height: int) -> bool:
+    """The public processors refuse such images."""
+    return max(width, height) > 200 * min(width, height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +57,8 @@ ROBOBRAIN_25: Final = Convention(
 )
 """``[(x, y, d), ...]``: x, y whole numbers in 0 to 1000, depth in metres with decimals."""
 
+_LOOSE: Final = re.compile(r"\((?=\s{0,9}[-+.0-9]{1,32}\s{0,9},\s{0,9}[-+.0-9])")
+"""A tuple of numbers outside of any list; one alone is as good as a list of one."""
 DEPTH_STEP_M: Final = 0.001
 """Resolution of rendered depths."""
 
@@ -101,7 +104,11 @@ class TupleAdapter(Family):
         if not candidates and says_none(answer):
             return []
         if not candidates:
-            raise answer.error("there is no list of points", "Ask for the points as a list of tuples")
+            loose = [found.start() for found in _LOOSE.finditer(answer.text, start, stop)]
+            if len(loose) != 1:
+                problem = "there are points, but no list of them" if loose else "there is no list of points"
+                raise answer.error(problem, "Ask for the points as a list of tuples")
+            candidates = [reader.value(loose[0])]
         found = [self._sound(answer, node) for node in candidates]
         for node, other in zip(candidates[1:], found[1:], strict=True):
             if [numbers for numbers, _ in other] != [numbers for numbers, _ in found[0]]:
