@@ -27,7 +27,7 @@ QUICK, FULL = 10_000, 100_000
 REPEATS = 200
 CORPUS = Path(__file__).parents[1] / "tests" / "planner" / "adapters" / "corpus.json"
 
-PIECES: Final = (
+PIECES: Final[tuple[str, ...]] = (
     *"[](){}<>,:;\"'\\/.-+ \n\t0123456789eE_",
     *(
         "[[",
@@ -114,7 +114,7 @@ def _mutated(text: str, texts: Sequence[str], rng: random.Random) -> str:
                 + rng.choice("\n.` ")
             )
         case _:
-            digits: list[int] = [i for i, char in enumerate(text) if char.isdigit()] or [0]
+            digits = [i for i, char in enumerate(text) if char.isdigit()] or [0]
             place = rng.choice(digits)
             return text[:place] + rng.choice(("-", ".", "99", "1e5", "", "0")) + text[place + 1 :]
 

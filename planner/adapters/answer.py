@@ -141,16 +141,12 @@ class Answer:
         """Pixel along one axis: 0 across, 1 down."""
         low, high, name = self.convention.low, self.convention.high, "xy"[axis]
         if high is None:
-            if self.sent is None:
-                raise self.error(
-                    "the family counts in pixels of the image that it was sent, and that size is missing",
-                    "Give sent=ImageSize(width, height) as the model's image processor made it",
-                )
-            high = (self.sent.width, self.sent.height)[axis]
+            limits = self.sent or ImageSize(self.image.width, self.image.height)
+            high = (limits.width, limits.height)[axis]
             if value > high:
                 guess = "The numbers may be pixels of another size" if value <= pixels else "It is none of the family's"
                 raise self.error(
-                    f"{name} = {value:g} is outside of the sent image of {self.sent}",
+                    f"{name} = {value:g} is outside of the sent image of {limits}",
                     f"{guess}: give the size that the model's image processor made, or ask again",
                     at,
                     what,

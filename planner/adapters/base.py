@@ -96,7 +96,7 @@ class AdapterError(HiervlaError, ValueError):
         text: the whole answer as it came; the message does not repeat it.
         offset: where in `text` the trouble starts, in characters; None when the whole of it is meant.
         place: the same in words, such as ``"character 12"`` or ``"point 3 at character 40"``.
-        problem: what is wrong, in words.
+        problem: what is wrong, in words; what it quotes of the text is printable.
         remedy: what to do.
     """
 
@@ -104,6 +104,7 @@ class AdapterError(HiervlaError, ValueError):
         self, family: str, text: str, problem: str, remedy: str, *, offset: int | None = None, what: str = ""
     ) -> None:
         where = "" if offset is None else f"character {offset}"
+        problem = "".join(char if char.isprintable() else "\ufffd" for char in problem)
         self.family = family
         self.text = text
         self.offset = offset

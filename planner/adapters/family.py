@@ -32,13 +32,18 @@ _NOISE: Final = 1e-6
 
 @dataclass(frozen=True)
 class Drawing:
-    """An artifact in pixels, and the conversion of its pixels to a family's numbers."""
+    """An artifact in pixels, and the conversion of its pixels to a family's numbers.
+
+    Attributes:
+        size: of the original image.
+        limits: of the image that the family's pixels are counted in.
+    """
 
     family: str
     convention: Convention
     kind: Kind
     size: ImageSize
-    sent: ImageSize | None
+    limits: ImageSize
     marks: tuple[Mark, ...]
     boxes: tuple[Box, ...]
 
@@ -54,13 +59,7 @@ class Drawing:
         pixels = (self.size.width, self.size.height)[axis]
         high = c.high
         if high is None:
-            if self.sent is None:
-                raise refusal(
-                    self.family,
-                    "it counts in pixels of the image that the model is sent",
-                    "Give sent=ImageSize(width, height)",
-                )
-            high = (self.sent.width, self.sent.height)[axis]
+            high = (self.limits.width, self.limits.height)[axis]
         if c.ends == "pixel_centres":
             share = (pixel - 0.5) / max(1, pixels - 1)
         else:
@@ -156,6 +155,10 @@ class Family(ABC):
             raise refusal(
                 self.family, "it has no way to say what the gripper does", "Give a path whose gripper is 'keep'"
             )
+        if self.convention.relative_to == "sent":
+            trouble = _sent_trouble(drawing.size, sent)
+            if trouble is not None:
+                raise refusal(self.family, *trouble)
         return self._write(drawing)
 
     def _check(self, answer: Answer) -> None:
@@ -171,26 +174,29 @@ class Family(ABC):
         if answer.kind is not None and answer.kind not in self.kinds:
             raise answer.error(f"the family does not write {answer.kind}", f"Ask it for one of {', '.join(self.kinds)}")
         if self.convention.relative_to == "sent":
-            _check_sent(answer)
+            trouble = _sent_trouble(ImageSize(answer.image.width, answer.image.height), answer.sent)
+            if trouble is not None:
+                raise answer.error(*trouble)
 
 
-def _check_sent(answer: Answer) -> None:
-    width, height = answer.image.width, answer.image.height
-    if answer.sent is None:
-        raise answer.error(
+def _sent_trouble(original: ImageSize, sent: ImageSize | None) -> tuple[str, str] | None:
+    """Problem and remedy of a size that is missing, or that the image cannot have had; None where it is sound."""
+    if sent is None:
+        return (
             "the family counts in pixels of the image that it was sent, and that size is missing",
             "Give sent=ImageSize(width, height) as the model's image processor made it",
         )
-    if not fits(width, height, answer.sent):
-        try:
-            remedy = f"Give the size that it really made, such as {smart_resize(width, height)}"
-        except ConventionError as error:
-            remedy = str(error).removesuffix(".")
-        raise answer.error(
-            f"{answer.sent} is no size that the processor makes of an image of {width} x {height} px (both sides are"
-            f" multiples of {FACTOR} and keep the aspect ratio)",
-            remedy,
-        )
+    if fits(original.width, original.height, sent):
+        return None
+    try:
+        remedy = f"Give the size that it really made, such as {smart_resize(original.width, original.height)}"
+    except ConventionError as error:
+        remedy = str(error).removesuffix(".")
+    return (
+        f"{sent} is no size that the processor makes of an image of {original} (both sides are multiples of {FACTOR}"
+        " and keep the aspect ratio)",
+        remedy,
+    )
 
 
 def _drawing(
@@ -210,7 +216,7 @@ def _drawing(
     if image is None or artifact.kind not in ("keypoints", "boxes", "waypoints_2d", "waypoints_3d"):
         raise refusal(family, f"{artifact.kind} speak of no image", "Give frame=..., the calibrated camera frame")
     size = ImageSize(image.width, image.height)
-    return Drawing(family, convention, artifact.kind, size, sent, tuple(marks), tuple(boxes))
+    return Drawing(family, convention, artifact.kind, size, sent or size, tuple(marks), tuple(boxes))
 
 
 def _projected(family: str, artifact: Waypoints3D, frame: CameraFrame | None) -> list[Mark]:

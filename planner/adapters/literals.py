@@ -59,13 +59,15 @@ class LiteralError(Exception):
         at: offset in the text.
         problem: in words.
         remedy: what to do.
+        final: is there no use in reading on elsewhere?
     """
 
-    def __init__(self, at: int, problem: str, remedy: str) -> None:
+    def __init__(self, at: int, problem: str, remedy: str, *, final: bool = False) -> None:
         super().__init__(problem)
         self.at = at
         self.problem = problem
         self.remedy = remedy
+        self.final = final
 
 
 _FORM = "Ask for the family's form again"
@@ -89,7 +91,8 @@ class Reader:
         at = self.skip(at)
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise LiteralError(at, f"there are more than {MAX_NODES} values", "Ask for fewer things at once")
+            problem = f"there are more than {MAX_NODES} values"
+            raise LiteralError(at, problem, "Ask for fewer things at once", final=True)
         if at >= self.stop:
             raise LiteralError(at, "the text ends where a value should be", _LONGER)
         char = self.text[at]
@@ -154,10 +157,10 @@ class Reader:
             key = self._string(at)
             at = self.skip(key.end)
             if at >= self.stop or self.text[at] != ":":
-                raise LiteralError(at, f"the key '{key.value}' has no ':' after it", _FORM)
+                raise LiteralError(at, f"the key '{str(key.value)[:20]}' has no ':' after it", _FORM)
             node = self.value(at + 1, depth + 1)
             if str(key.value) in found:
-                raise LiteralError(key.at, f"the key '{key.value}' is there twice", _FORM)
+                raise LiteralError(key.at, f"the key '{str(key.value)[:20]}' is there twice", _FORM)
             found[str(key.value)] = node
             at = self.skip(node.end)
             if at < self.stop and self.text[at] == ",":

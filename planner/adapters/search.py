@@ -33,7 +33,7 @@ def lists(answer: Answer, wanted: Callable[[Node], bool]) -> list[Node]:
         try:
             node = reader.value(at)
         except LiteralError as error:
-            if _CERTAIN.match(answer.text, at, stop):
+            if error.final or _CERTAIN.match(answer.text, at, stop):
                 raise
             broken = broken or error
             at += 1

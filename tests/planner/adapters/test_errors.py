@@ -246,8 +246,24 @@ def test_what_is_absurdly_long_nested_or_many_is_refused() -> None:
         adapter.parse(f"[{many}, (0.1, 0.2)]", image())
     with pytest.raises(AdapterError, match=f"nested more than {MAX_NESTING} deep"):
         adapter.parse("[" * 10_000, image())
+    with pytest.raises(AdapterError, match="more than 16000 values"):
+        adapter.parse("[0.1,0.2]" * 6_000, image())
     with pytest.raises(AdapterError, match="a number has more than 32 characters"):
         adapter.parse(f"[(0.{'1' * 5000}, 0.2)]", image())
+
+
+def test_a_box_that_no_artifact_can_hold_is_an_error_of_the_adapter() -> None:
+    with pytest.raises(AdapterError, match=r"what it says makes no artifact \(.*box 'mug' is empty"):
+        get_adapter("qwen3-vl").parse('{"bbox_2d": [0, 0, 5e-324, 9], "label": "mug"}', image())
+
+
+def test_what_a_message_quotes_can_be_printed() -> None:
+    for text in ("[(0.1, \ud800)]", "[(0.1, \x1b[31m)]", "[(0.1, 0.2) \u202e]", '[{"a\ud800\n": 1, "a\ud800\n": 2}]'):
+        with pytest.raises(AdapterError) as caught:
+            get_adapter("gpt").parse(text, image())
+        assert str(caught.value).isprintable()
+        assert str(caught.value).encode()
+        assert caught.value.text == text
 
 
 def test_an_answer_that_is_no_text_is_told_so() -> None:
@@ -278,6 +294,8 @@ def test_what_a_family_cannot_say_is_not_written() -> None:
         get_adapter("gpt").render(LanguageMotion(text="move left"))
     with pytest.raises(AdapterError, match=r"Give sent=ImageSize\(width, height\)"):
         get_adapter("qwen2.5-vl").render(point)
+    with pytest.raises(AdapterError, match="640 x 480 px is no size that the processor makes"):
+        get_adapter("qwen2.5-vl").render(point, sent=ImageSize(640, 480))
     with pytest.raises(AdapterError, match="it says one to three tiles"):
         get_adapter("moka").render(Waypoints2D(image=image(), points=(Waypoint2D(u=1.0, v=2.0),) * 4))
     for family in ("robopoint", "gpt", "robobrain-2.0", "robobrain-2.5", "molmoact", "moka"):
