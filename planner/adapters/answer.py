@@ -100,7 +100,7 @@ class Answer:
         """Pixel (u, v) of the original image for a coordinate pair of the family; x is across, y is down.
 
         Raises:
-            AdapterError: outside of the image, or in pixels of an image whose size was not given.
+            AdapterError: outside of the image.
         """
         size = (self.image.width, self.image.height)
         u, v = (self._along(i, value, size[i], at, what) for i, value in enumerate((x, y)))
