@@ -131,19 +131,10 @@ class Agent:
             CheckpointError: weights cannot be read.
         """
         preset = world_preset(world)
-        loaded: dict[str, Policy] = {}
         folder = Path(policy)
-
-        def policy_for(name: str) -> Policy:
-            if name not in loaded:
-                own = folder.is_dir() and name == "flow"
-                loaded[name] = make_policy("flow", path=folder) if own else make_policy(name)
-            return loaded[name]
-
-        if not folder.is_dir():
-            policy_for(policy)
-        else:
-            policy_for("flow")
+        policy_for = policies(policy)
+        # Unreadable weights should be told of here, and not in the middle of a run.
+        policy_for("flow" if folder.is_dir() else policy)
         return cls(preset, make_planner(planner), policy_for, skills=skills, config=config, policy_id=policy)
 
     def run(
@@ -336,6 +327,24 @@ class Agent:
         loop = Orchestrator(parts, skills=self.skills, config=self.config, seed=manifest.seed)
         ending = loop.run(manifest.instruction)
         return _result(manifest.instruction, ending, loop.state, recorder.path, world)
+
+
+def policies(policy: str) -> Callable[[str], Policy]:
+    """What gives the policy of a name that a skill asks for; each is loaded once, when first asked for.
+
+    Args:
+        policy: name of a policy, or the folder of a checkpoint that takes the place of ``"flow"``.
+    """
+    loaded: dict[str, Policy] = {}
+    folder = Path(policy)
+
+    def policy_for(name: str) -> Policy:
+        if name not in loaded:
+            own = folder.is_dir() and name == "flow"
+            loaded[name] = make_policy("flow", path=folder) if own else make_policy(name)
+        return loaded[name]
+
+    return policy_for
 
 
 def _result(instruction: str, ending: Ending, state: RunState, record: Path | None, world: World) -> RunResult:

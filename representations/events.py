@@ -137,7 +137,7 @@ class GroundingFailed(EventBase):
 
 
 class VerdictGiven(EventBase):
-    """A contract check: before a step (ready), at a chunk's end (invariant, during: is it time to stop), after (done)."""
+    """A contract check: ready before a step, invariant and during (time to stop?) at chunk ends, done after it."""
 
     type: Literal["verdict"] = "verdict"
     step_id: str

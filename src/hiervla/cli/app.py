@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import learning, looking, records, running
+from hiervla.cli import learning, looking, records, running, travel
 
 app = typer.Typer(
     name="hiervla",
     help="From a sentence and camera images to robot motion, with a record of every decision.",
     epilog="--debug, anywhere, shows the traceback of an error. Exit status: 0 good, 1 not, 2 a mistake in the "
-    "command, 3 a record that was not closed, 130 interrupted.",
+    "command, 3 a record that was not closed, 4 a live part that disagrees, 130 interrupted.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 running.add_to(app)
 records.add_to(app)
+travel.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
 

@@ -25,6 +25,8 @@ from hiervla.representations import events as ev
 
 if TYPE_CHECKING:
     from hiervla.executor.agent import Agent, RunResult
+    from hiervla.executor.record.reader import RunRecord
+    from hiervla.executor.replay.corrections import Correction
 
 _QUIET_EVENTS = (ev.ChunkProposed, ev.Grounded, ev.TransitPlanned, ev.ObservationTaken, ev.SnapshotTaken)
 INTERRUPTED = 130
@@ -33,8 +35,9 @@ INTERRUPTED = 130
 class Progress:
     """Follows a run and draws it: a tree that stays in place on a terminal, lines elsewhere, nothing when quiet."""
 
-    def __init__(self, instruction: str, out: Console, *, quiet: bool) -> None:
+    def __init__(self, instruction: str, out: Console, *, quiet: bool, lines: bool = False) -> None:
         self.view = RunView()
+        self._lines = lines or not out.is_terminal
         self._instruction = instruction
         self._out = out
         self._quiet = quiet
@@ -45,13 +48,13 @@ class Progress:
         """Take in an event; called by the agent."""
         with self._lock:
             self.view.add(event)
-        if not self._quiet and not self._out.is_terminal:
+        if not self._quiet and self._lines:
             self._line(event)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Draw while the block runs."""
-        if self._quiet or not self._out.is_terminal:
+        if self._quiet or self._lines:
             yield
             return
         with Live(get_renderable=self._draw, console=self._out, refresh_per_second=5, vertical_overflow="visible"):
@@ -87,7 +90,17 @@ class Progress:
 
 
 def run_once(
-    instruction: str, *, world: str, planner: str, policy: str, seed: int, record: Path, as_json: bool, quiet: bool
+    instruction: str,
+    *,
+    world: str,
+    planner: str,
+    policy: str,
+    seed: int,
+    record: Path,
+    as_json: bool,
+    quiet: bool,
+    breaks: Sequence[str] = (),
+    listen: bool = False,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
@@ -95,10 +108,43 @@ def run_once(
         HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
     """
     out = console(stderr=True)
+    control = None
+    if breaks or listen:
+        from hiervla.cli.breaking import TerminalControl
+
+        control = TerminalControl(out, breaks)
     agent = _load(world, planner, policy, out, quiet=quiet)
-    progress = Progress(instruction, out, quiet=quiet)
+    progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
-        result = agent.run(instruction, seed=seed, record=record, on_event=progress.on_event)
+        result = agent.run(instruction, seed=seed, record=record, on_event=progress.on_event, control=control)
+    return _finish(result, progress, out, as_json=as_json, quiet=quiet)
+
+
+def run_fork(
+    parent: RunRecord,
+    at: str,
+    correction: Correction | None,
+    *,
+    planner: str,
+    policy: str,
+    record: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """``hiervla fork``; returns the exit status.
+
+    Raises:
+        HiervlaError: a run that cannot be left there, an unknown planner or policy, an unusable folder.
+    """
+    out = console(stderr=True)
+    agent = _load(parent.manifest.world, planner, policy, out, quiet=quiet)
+    progress = Progress(parent.manifest.instruction, out, quiet=quiet)
+    with progress.shown():
+        result = agent.fork(parent, at, correction, record=record, on_event=progress.on_event)
+    return _finish(result, progress, out, as_json=as_json, quiet=quiet)
+
+
+def _finish(result: RunResult, progress: Progress, out: Console, *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(json.dumps(_result_json(result, progress.view)))
     else:
@@ -176,7 +222,8 @@ def _print_demo(done: Sequence[_Done]) -> None:
     commands: tuple[tuple[str, Callable[[], str] | str], ...] = (
         (f"hiervla inspect {last}", "plans, steps, verdicts"),
         (f"hiervla inspect {last} --step 1", "what the planner meant, drawn on what it saw"),
-        (f"hiervla replay {last}", "the same commands in the same physics"),
+        (f"hiervla replay {last}", "the same decisions from the same record"),
+        (f'hiervla fork {last} --at 1 --say "no, the blue one"', "another decision from the same moment"),
         (f"hiervla report {last}", "one HTML file"),
         ('hiervla run "put the sponge in the drawer" --seed 7', "another task"),
     )

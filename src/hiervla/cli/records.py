@@ -1,4 +1,4 @@
-"""``inspect``, ``verify``, ``replay``, ``report``, ``runs``: what can be done with a record."""
+"""``inspect``, ``verify``, ``report``, ``runs``: what can be done with a record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("inspect")(inspect)
     app.command("verify")(verify)
-    app.command("replay")(replay)
     app.command("report")(report)
     app.command("runs")(runs)
 
@@ -65,31 +64,6 @@ def verify(run: Run, as_json: AsJson = False) -> int:
     return {"whole": 0, "broken": 1, "unclosed": 3}[found.status]
 
 
-def replay(run: Run, as_json: AsJson = False) -> int:
-    """Execute the recorded commands in the recorded world again, and say whether every physical state agrees."""
-    from dataclasses import asdict
-
-    from hiervla.executor.record.physics_replay import replay as execute
-    from hiervla.executor.record.reader import RunRecord
-
-    record = RunRecord.open(run)
-    found = execute(record)
-    if as_json:
-        print(json.dumps({"agrees": found.agrees, **asdict(found)}))
-        return 0 if found.agrees else 1
-    start = "the recorded initial snapshot" if found.restored else "the world as the manifest describes it"
-    print(f"{found.ticks} of {found.ticks_recorded} recorded commands executed from {start}")
-    if found.divergence is None:
-        print(f"agrees: every joint state and all {found.snapshots} snapshots are the same, bit for bit")
-        return 0
-    print(f"parts: {found.divergence}")
-    print(f"  until there, {found.snapshots} snapshots and every joint state were the same, bit for bit")
-    here, there = _versions(record.manifest.packages)
-    if here != there:
-        print(f"  recorded with {there}; here is {here}")
-    return 1
-
-
 def report(
     run: Run,
     out: Annotated[
@@ -117,14 +91,3 @@ def runs(
 
     inspecting.list_runs(folder, as_json=as_json)
     return 0
-
-
-def _versions(recorded: dict[str, str]) -> tuple[str, str]:
-    from hiervla.executor.record.manifest import package_versions
-
-    here = package_versions()
-    names = [n for n in recorded if here.get(n) != recorded[n] and n in {"hiervla", "mujoco", "numpy"}]
-    return (
-        ", ".join(f"{n} {here.get(n, 'absent')}" for n in names),
-        ", ".join(f"{n} {recorded[n]}" for n in names),
-    )

@@ -36,6 +36,19 @@ def run(
     record: Record = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Quiet = False,
+    breaks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--break",
+            metavar="KIND",
+            help="Stop before every decision of a kind and ask: plan, step, keypoints, ready, chunk, done or outcome. "
+            "May be given again. The arm holds still meanwhile.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Lines typed while it runs are said to the planner, which replans.")
+    ] = False,
 ) -> int:
     """Carry out an instruction in a world, and record everything."""
     from hiervla.cli.live import run_once
@@ -49,6 +62,8 @@ def run(
         record=record,
         as_json=as_json,
         quiet=quiet,
+        breaks=breaks or (),
+        listen=listen,
     )
 
 
