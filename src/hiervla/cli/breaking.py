@@ -31,12 +31,16 @@ class TerminalControl:
 
     author = "person at the terminal"
 
-    def __init__(self, out: Console, breaks: Iterable[str], lines: TextIO | None = None) -> None:
-        """Begin to listen.
+    def __init__(
+        self, out: Console, breaks: Iterable[str], *, listen: bool = False, lines: TextIO | None = None
+    ) -> None:
+        """Begin to read.
 
         Args:
             out: where questions are written.
             breaks: kinds of decisions to stop at.
+            listen: whether a line that comes while nothing is asked is said to the planner; without it, the line
+                answers the next question.
             lines: what is typed; standard input by default.
 
         Raises:
@@ -47,15 +51,20 @@ class TerminalControl:
         self._typed: queue.Queue[str | None] = queue.Queue()
         self._every = False
         self._silent = False
+        self._listening = listen
         self._lines = lines or sys.stdin
         threading.Thread(target=self._listen, name="terminal", daemon=True).start()
 
     def review(self, decision: Decision, hold: Callable[[], None]) -> Answer:
         """See :class:`hiervla.executor.control.Control`."""
-        if decision.kind != "outcome":
+        if self._listening and decision.kind != "outcome":
             while not self._typed.empty():
                 line = self._typed.get_nowait()
-                if line and line.strip():
+                if line is None:
+                    # The end of the input is for the next question to hear of.
+                    self._typed.put(None)
+                    break
+                if line.strip():
                     self._hooks.say(line)
         if self._every and not self._silent:
             self._every = False

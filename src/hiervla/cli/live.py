@@ -112,7 +112,7 @@ def run_once(
     if breaks or listen:
         from hiervla.cli.breaking import TerminalControl
 
-        control = TerminalControl(out, breaks)
+        control = TerminalControl(out, breaks, listen=listen)
     agent = _load(world, planner, policy, out, quiet=quiet)
     progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
