@@ -133,7 +133,9 @@ def test_terminations_compose_and_show_each_answer() -> None:
     no = Geometric(lambda c: Verdict(name="never", value="no"))
     assert not majority(timer, head, no)(late).yes
     assert majority(timer, timer, no)(late).yes
-    assert any_of(timer, head)(late).evidence == {"timer": "yes", "done_head": "no"}
+    evidence = any_of(timer, head)(late).evidence
+    assert (evidence["timer"], evidence["done_head"]) == ("yes", "no")
+    assert (evidence["timer.limit_s"], evidence["done_head.done_prob"]) == (4.0, 0.2)
 
 
 def test_a_policy_without_done_head_is_unsure() -> None:
