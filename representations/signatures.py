@@ -48,7 +48,8 @@ class Parameter(Typed):
         """
         low = -math.inf if self.minimum is None else self.minimum
         high = math.inf if self.maximum is None else self.maximum
-        remedy = f"Give a number{f' from {low:g} to {high:g}' if math.isfinite(high - low) else ''} {self.unit}".rstrip()
+        limits = f" from {low:g} to {high:g}" if math.isfinite(high - low) else ""
+        remedy = f"Give a number{limits} {self.unit}".rstrip()
         try:
             number = float(value)
         except ValueError:

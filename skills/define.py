@@ -199,9 +199,9 @@ def skill(
 ) -> FunctionSkill | Callable[[Callable[..., Motion]], FunctionSkill]:
     """Make a skill of a function ``(context, typed parameters ...) -> motion``.
 
-    The function returns, or yields, waypoints of the tool, chosen once when the arm hovers above the keypoint; or, where
-    its return annotation is :class:`ActionChunk`, it is asked for a chunk every 0.8 s. With ``policy`` it is not called:
-    its annotations and docstring declare the skill, and the policy acts.
+    The function returns, or yields, waypoints of the tool, chosen once when the arm hovers above the keypoint; or,
+    where its return annotation is :class:`ActionChunk`, it is asked for a chunk every 0.8 s. With ``policy`` it is not
+    called: its annotations and docstring declare the skill, and the policy acts.
 
     Args:
         function: what is decorated.
@@ -263,4 +263,3 @@ def skill(
         )
 
     return make if function is None else make(function)
-

@@ -54,7 +54,7 @@ class Finding:
 
 
 Resolver = Callable[[str, str], tuple[str, str] | None]
-"""From the name of a policy and of a skill to what is wrong with that policy for it, and the remedy; None if nothing."""
+"""From the names of a policy and of a skill to what is wrong with that policy for it, and the remedy; None: nothing."""
 
 
 def check_skill(skill: Skill, resolve: Resolver | None = None) -> tuple[Finding, ...]:
@@ -79,7 +79,9 @@ def _signature(skill: Skill) -> Iterator[Finding]:
     if not signature.doc.strip():
         yield Finding(name, "signature", "has no doc", "Say in one sentence what the skill does; the planner reads it")
     elif len(signature.doc) > 200 or "\n" in signature.doc:
-        yield Finding(name, "signature", "its doc is longer than a sentence", "Keep it under 200 characters, on one line")
+        yield Finding(
+            name, "signature", "its doc is longer than a sentence", "Keep it under 200 characters, on one line"
+        )
     if not inspect.getdoc(skill):
         yield Finding(name, "docstring", "there is none", "Describe the skill for those who read its code")
     names = [p.name for p in signature.params]
@@ -122,13 +124,17 @@ def _numbers(skill: Skill) -> Iterator[Finding]:
 
 def _contract(skill: Skill) -> Iterator[Finding]:
     """Each verb answers in each situation, with the right type, twice the same."""
+
+    def ends(context: SkillContext) -> Verdict:
+        return skill.termination(context)
+
     asked: tuple[tuple[str, Callable[[SkillContext], object], tuple[type, ...]], ...] = (
         ("ready", skill.ready, (Verdict,)),
         ("holds", skill.holds, (Verdict, type(None))),
         ("done", skill.done, (Verdict,)),
         ("effect", skill.effect, (Belief,)),
         ("approach", skill.approach, (Approach,)),
-        ("termination", lambda context: skill.termination(context), (Verdict,)),
+        ("termination", ends, (Verdict,)),
     )
     for verb, ask, types in asked:
         for when, context in contexts(skill):
@@ -147,8 +153,6 @@ def _contract(skill: Skill) -> Iterator[Finding]:
 def _answer(answer: object, again: object, types: tuple[type, ...]) -> tuple[str, str]:
     if not isinstance(answer, types):
         return f"answers {answer!r}", f"Return a {types[0].__name__}"
-    if answer != again:
-        return "answers differently when it is asked twice", "Keep no state in a skill; all it needs is in the context"
     if isinstance(answer, Verdict):
         bad = [k for k, v in answer.evidence.items() if isinstance(v, float) and not math.isfinite(v)]
         if bad:
@@ -161,6 +165,8 @@ def _answer(answer: object, again: object, types: tuple[type, ...]) -> tuple[str
         width = answer.gripper_width_m
         if width is not None and not 0.0 <= width <= panda.GRIPPER_MAX_WIDTH_M:
             return f"opens the gripper {width:g} m wide", f"Stay between 0 and {panda.GRIPPER_MAX_WIDTH_M:g} m"
+    if answer != again:
+        return "answers differently when it is asked twice", "Keep no state in a skill; all it needs is in the context"
     return "", ""
 
 
@@ -177,7 +183,10 @@ def _ending(skill: Skill) -> Iterator[Finding]:
         begun = replace(context, elapsed_s=0.02, done_prob=0.0, progress=0.0)
         if skill.termination(begun).yes:
             yield Finding(
-                skill.name, "termination", "ends a policy that has just begun", "Let its predicate count after(0.6, ...)"
+                skill.name,
+                "termination",
+                "ends a policy that has just begun",
+                "Let its predicate count after(0.6, ...)",
             )
     except Exception as error:  # told by the contract's check already, unless only these two situations raise
         problem = f"raises {type(error).__name__} ({error}) after {LONGEST_S:g} s, or at once"

@@ -1,8 +1,8 @@
 """Scripted motions: waypoints of the tool, and the policy that turns them into action chunks.
 
 Between two waypoints the tool moves in a straight line with the quintic time scaling that starts and ends at rest
-(minimum jerk; Flash and Hogan 1985). The motion is a function of time alone: chunks overlap without a seam, however long
-the computer took for them.
+(minimum jerk; Flash and Hogan 1985). The motion is a function of time alone: chunks overlap without a seam, however
+long the computer took for them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Waypoint:
         """Check every number, since a NaN would show only when the envelope stops the arm."""
         place = tuple(float(c) for c in self.position_w)
         if len(place) != 3 or not all(map(math.isfinite, place)):
-            raise ConventionError("Waypoint.position_w", f"{place} are not three finite numbers", "Give x, y, z in metres")
+            raise ConventionError(
+                "Waypoint.position_w", f"{place} are not three finite numbers", "Give x, y, z in metres"
+            )
         object.__setattr__(self, "position_w", place)
         if self.yaw is not None and not math.isfinite(self.yaw):
             raise ConventionError("Waypoint.yaw", f"{self.yaw} is not finite", "Give radians, or None to keep it")
@@ -70,6 +72,7 @@ class Waypoint:
             w, x, y, z = waypoint.quaternion_wxyz
             # Second column of the rotation: the finger-closing axis.
             yaw = math.atan2(-2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z))
+            yaw = (yaw + math.pi / 2) % math.pi - math.pi / 2
         opening = {"open": 1.0, "close": 0.0, "keep": None}[waypoint.gripper]
         dwell = 0.0 if opening is None else _GRIP_S
         return cls(waypoint.position_w, yaw=yaw, opening=opening, dwell_s=dwell)

@@ -73,7 +73,7 @@ def observation(
 def sample_step(skill: Skill, target_w: tuple[float, float, float] = TARGETS[0]) -> Step:
     """A step of the skill with an argument for each parameter and grounded artifacts of the kinds that it accepts."""
     signature = skill.signature
-    args = {p.name: _argument(p) for p in signature.params}
+    args = {p.name: sample_argument(p) for p in signature.params}
     label = next(iter(args.values()), signature.name)
     image = ImageRef(camera="front", sha256="0" * 64, width=SIZE, height=SIZE, time_s=0.0)
     points = (Keypoint(label=label, u=SIZE / 2, v=SIZE / 2, position_w=target_w),)
@@ -85,7 +85,7 @@ def sample_step(skill: Skill, target_w: tuple[float, float, float] = TARGETS[0])
 
 
 def contexts(skill: Skill) -> Iterator[tuple[str, SkillContext]]:
-    """Situations with a name each: where the keypoint is, what the hand holds, before, while and after the skill runs."""
+    """Situations, each with a name: where the keypoint is, what the hand holds, before, while and after it runs."""
     empty, holds = observation(), observation(width_m=0.04, effort_n=20.0)
     for target in TARGETS:
         step = sample_step(skill, target)
@@ -103,7 +103,8 @@ def contexts(skill: Skill) -> Iterator[tuple[str, SkillContext]]:
             yield f"{what}, afterwards", replace(context, after=empty, proprio=empty.proprio, elapsed_s=5.0)
 
 
-def _argument(parameter: Parameter) -> str:
+def sample_argument(parameter: Parameter) -> str:
+    """A value that a parameter can take; its default where it has one."""
     if parameter.default is not None:
         return parameter.default
     if parameter.type == "choice":

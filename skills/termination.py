@@ -1,7 +1,7 @@
 """When to stop a skill: composable termination policies whose verdicts are logged.
 
-A termination is asked at every chunk boundary. It keeps no state, so that one instance serves all runs; what it may look
-at is in :class:`SkillContext`. Verdicts have three values: a head that the policy does not have is "unsure", and a
+A termination is asked at every chunk boundary. It keeps no state, so that one instance serves all runs; what it may
+look at is in :class:`SkillContext`. Verdicts have three values: a head that the policy does not have is "unsure", and a
 combination of parts is unsure where their answer would decide (Kleene's three-valued logic).
 """
 
@@ -259,9 +259,7 @@ def _head(name: str, threshold: float, min_s: float) -> None:
         raise ConventionError(f"{name}.min_s", f"{min_s:g} s is negative", "Give a time of zero or more")
 
 
-def _above(
-    name: str, what: str, value: float | None, threshold: float, min_s: float, context: SkillContext
-) -> Verdict:
+def _above(name: str, what: str, value: float | None, threshold: float, min_s: float, context: SkillContext) -> Verdict:
     """The verdict of a head; the evidence holds both heads, which is what `hiervla calibrate` reads."""
     heads = {"done_prob": context.done_prob, "progress": context.progress}
     evidence: Evidence = {k: v for k, v in heads.items() if v is not None}

@@ -33,7 +33,7 @@ def step_text(skill: str, args: Mapping[str, str]) -> str:
 def conditions(
     skill: str, args: Mapping[str, str], signature: SkillSignature | None = None
 ) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
-    """What has to hold before a step and what holds after it; what the signature says for other than built-in skills."""
+    """What has to hold before a step and what holds after it; a third party's skill says so in its signature."""
     thing, target = args.get("object", ""), args.get("target", "")
     holding, empty = Condition(predicate="holding", args=(thing,)), Condition(predicate="hand_empty")
     if skill == "pick":

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("schema")(schema)

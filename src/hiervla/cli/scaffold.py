@@ -54,10 +54,8 @@ def scaffold(name: str, parent: Path) -> Path:
     try:
         folder.mkdir(parents=True)
         for path, text in files.items():
-            for key, value in words.items():
-                text = text.replace(f"@{key}@", value)
             (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_text(re.sub(r"@([A-Z]+)@", lambda match: words[match[1]], text))
     except FileExistsError:
         raise ScaffoldError(name, f"'{folder}' exists already", "Name another folder with --dir") from None
     except OSError as error:
@@ -131,8 +129,9 @@ import numpy as np
 
 from hiervla.executor.policies import unfit
 from hiervla.executor.testing import run_skill
-from hiervla.skills import SkillLibrary
+from hiervla.skills import SkillContext, SkillLibrary
 from hiervla.skills.lint import check_skill
+from hiervla.skills.samples import observation, sample_step
 
 from @MODULE@ import @NAME@
 
@@ -154,8 +153,9 @@ def test_it_goes_down_to_the_object_and_comes_back_up() -> None:
 
 
 def test_it_does_not_start_with_something_in_the_hand() -> None:
-    result, _, _ = run_skill(@NAME@, grip_m=0.04, object="red block")
-    assert result.steps[0].outcome in {"precondition_failed", "succeeded"}
+    seen = observation(width_m=0.04, effort_n=20.0)
+    context = SkillContext(step=sample_step(@NAME@), before=seen, proprio=seen.proprio)
+    assert @NAME@.ready(context).value == "no"
 '''
 
 _README = """\
