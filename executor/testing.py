@@ -199,9 +199,8 @@ def step_at(step_id: str, skill: str, position_w: tuple[float, float, float], **
 def run_skill(
     skill: Skill,
     position_w: tuple[float, float, float] = (0.5, 0.05, 0.02),
-    /,
-    *,
     grip_m: float | None = None,
+    /,
     **args: str,
 ) -> tuple[RunResult, list[Any], KinematicWorld]:
     """Run one step of a skill in the real loop, over an empty table: its first integration test.

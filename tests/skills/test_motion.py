@@ -102,12 +102,13 @@ def test_a_bad_waypoint_is_named(fields: dict[str, Any], message: str) -> None:
 def test_a_recovery_is_a_short_motion_from_where_the_tool_is() -> None:
     assert Recovery().waypoints(seen()) == ()
     up = Recovery(retreat_m=0.08).waypoints(seen())
-    assert [w.position_w for w in up] == [(0.4, 0.0, pytest.approx(0.28))]
+    np.testing.assert_allclose([w.position_w for w in up], [(0.4, 0.0, 0.28)])
     let_go = Recovery(retreat_m=0.08, open_gripper=True).waypoints(seen(width_m=0.03, effort_n=20.0))
     path = Path(seen(width_m=0.03, effort_n=20.0), let_go)
     assert path.at(0.1)[2] == 1.0
     assert path.at(path.duration_s)[0][2] == pytest.approx(0.28)
     assert Recovery(retries=2).retries == 2
-    for bad in ({"retreat_m": -0.1}, {"retreat_m": 0.5}, {"retries": -1}):
+    bad: list[dict[str, Any]] = [{"retreat_m": -0.1}, {"retreat_m": 0.5}, {"retries": -1}]
+    for fields in bad:
         with pytest.raises(ConventionError, match="Recovery"):
-            Recovery(**bad)  # type: ignore[arg-type]  # mypy cannot see into the dict
+            Recovery(**fields)

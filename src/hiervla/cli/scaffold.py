@@ -126,7 +126,6 @@ _TEST = '''\
 from __future__ import annotations
 
 import numpy as np
-
 from hiervla.executor.policies import unfit
 from hiervla.executor.testing import run_skill
 from hiervla.skills import SkillContext, SkillLibrary
