@@ -167,6 +167,9 @@ def _ended(skill: str, attempt: Attempt) -> Ended | None:
     values: dict[Head, tuple[float, ...]] = {}
     for head in HEADS:
         said = [_find(evidence, _VALUE[head]) for evidence in during]
+        if None in said and len(attempt.chunks) == len(during) + 1:
+            # The chunk after each boundary is what its verdict was based on; the first chunk comes before all of them.
+            said = [getattr(event.chunk, _VALUE[head]) for event in attempt.chunks[1:]]
         known = tuple(v for v in said if v is not None)
         if known and len(known) == len(said):
             values[head] = known

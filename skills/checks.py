@@ -44,8 +44,13 @@ def hand_empty(proprio: Proprioception) -> Verdict:
 
 def released(proprio: Proprioception) -> Verdict:
     """Is the gripper open wide, so that nothing is held?"""
-    yes = proprio.gripper_width_m > _OPEN_M
-    return Verdict(name="released", value="yes" if yes else "no", evidence={"width_m": proprio.gripper_width_m})
+    margin = proprio.gripper_width_m - _OPEN_M
+    return Verdict(
+        name="released",
+        value="yes" if margin > 0.0 else "no",
+        confidence=float(min(1.0, 0.5 + abs(margin) / 0.02)),
+        evidence={"width_m": proprio.gripper_width_m},
+    )
 
 
 def heights_near(frame: CameraFrame, point_w: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
@@ -191,11 +196,13 @@ def wiped(before: Observation, after: Observation | None, point_w: NDArray[np.fl
 def reachable(point_w: NDArray[np.float64], *, inner_m: float = 0.22, outer_m: float = 0.80) -> Verdict:
     """Is the point within the arm's top-down reach? A quick test by radius and height, before any IK is solved."""
     radius = float(np.hypot(point_w[0], point_w[1]))
-    yes = inner_m < radius < outer_m and -0.03 < point_w[2] < 0.45
+    height = float(point_w[2])
+    margin = min(radius - inner_m, outer_m - radius, height + 0.03, 0.45 - height)
     return Verdict(
         name="reachable",
-        value="yes" if yes else "no",
-        evidence={"radius_m": radius, "height_m": float(point_w[2])},
+        value="yes" if margin > 0.0 else "no",
+        confidence=float(min(1.0, 0.5 + abs(margin) / 0.1)),
+        evidence={"radius_m": radius, "height_m": height},
     )
 
 

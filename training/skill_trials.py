@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.loop import Orchestrator
 from hiervla.executor.policies.base import SKILLS, Policy, make_policy
 from hiervla.executor.record.recorder import NullRecorder
-from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.representations import HiervlaError, ImageRef, Keypoint, Keypoints, Observation, Plan, Refusal, Step
 from hiervla.skills import Belief, Skill, SkillLibrary
@@ -207,16 +207,10 @@ def _run(
 ) -> tuple[str, str]:
     config, recorder = LoopConfig(replan="never", max_retries=0), NullRecorder()
     body = Body(arena.world, recorder, config, CancelToken(), seed=seed)
-    runner = PolicyRunner(policy_for, body, recorder, config)
-    loop = Orchestrator(
-        planner=OneStep(task.step), skills=library, policies=runner, body=body, recorder=recorder, config=config,
-        seed=seed,
-    )  # fmt: skip
+    parts = Parts(planner=OneStep(task.step), policy_for=policy_for, body=body, recorder=recorder)
+    loop = Orchestrator(parts, skills=library, config=config, seed=seed)
     loop.state.belief = task.belief
-    try:
-        ending = loop.run(str(task.step))
-    finally:
-        runner.close()
+    ending = loop.run(str(task.step))
     if not loop.state.history:
         return ending.outcome, ending.message
     return loop.state.history[-1].outcome, ending.message.rpartition(" attempts: ")[2]

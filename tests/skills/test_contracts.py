@@ -17,7 +17,7 @@ from hiervla.representations import (
     Step,
 )
 from hiervla.skills import Belief, MissingTargetError, SkillContext, SkillLibrary
-from hiervla.skills.checks import appeared, gone, holding, released, slid, stain, wiped
+from hiervla.skills.checks import appeared, gone, holding, reachable, released, slid, stain, wiped
 
 SIZE = 100
 SCALE = 200.0  # px a metre at the table
@@ -71,6 +71,15 @@ def test_holding_needs_width_and_force() -> None:
     assert not holding(observation(width_m=0.001, effort_n=20.0).proprio).yes
     assert released(observation(width_m=0.078).proprio).yes
     assert not released(HELD).yes
+
+
+def test_verdicts_are_less_sure_near_their_limits() -> None:
+    for check in (released, holding):
+        sure, unsure = (check(observation(width_m=w, effort_n=20.0).proprio).confidence for w in (0.03, 0.0765))
+        assert 0.5 <= unsure < sure <= 1.0
+    near, far, beyond = (reachable(np.array([x, 0.0, 0.05])) for x in (0.795, 0.5, 1.2))
+    assert (near.value, far.value, beyond.value) == ("yes", "yes", "no")
+    assert near.confidence < 0.6 < far.confidence <= beyond.confidence == 1.0
 
 
 def test_appeared_sees_a_new_thing_and_not_an_old_one() -> None:
