@@ -5,7 +5,13 @@ from __future__ import annotations
 from hiervla.skills.base import Approach, Skill
 from hiervla.skills.context import Belief, MissingTargetError, SkillContext, target_point
 from hiervla.skills.define import FunctionSkill, skill
-from hiervla.skills.errors import DuplicateSkillError, NotASkillError, SkillArgumentError, SkillDefinitionError
+from hiervla.skills.errors import (
+    DuplicateSkillError,
+    NotASkillError,
+    SkillArgumentError,
+    SkillDefinitionError,
+    SkillFailedError,
+)
 from hiervla.skills.motion import MotionPolicy, Waypoint
 from hiervla.skills.parameters import Doc, Number, Place, Thing
 from hiervla.skills.policy import OwnPolicy, Policy, policy_name
@@ -48,6 +54,7 @@ __all__ = [
     "SkillArgumentError",
     "SkillContext",
     "SkillDefinitionError",
+    "SkillFailedError",
     "SkillLibrary",
     "Termination",
     "Thing",

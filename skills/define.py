@@ -15,6 +15,7 @@ from hiervla.representations import (
     ActionChunk,
     Condition,
     ConventionError,
+    HiervlaError,
     Observation,
     Resources,
     SkillSignature,
@@ -25,7 +26,7 @@ from hiervla.representations import (
 from hiervla.skills.base import Approach, Skill
 from hiervla.skills.checks import reachable
 from hiervla.skills.context import Belief, SkillContext
-from hiervla.skills.errors import SkillArgumentError, SkillDefinitionError
+from hiervla.skills.errors import SkillArgumentError, SkillDefinitionError, SkillFailedError
 from hiervla.skills.motion import MotionPolicy, Waypoint
 from hiervla.skills.parameters import Arguments, arguments_of
 from hiervla.skills.policy import FunctionPolicy, OwnPolicy, PolicySource, policy_name
@@ -114,7 +115,12 @@ class FunctionSkill(Skill):
         check = self._checks[name]
         if check is None:
             return None
-        answer = check(context)
+        try:
+            answer = check(context)
+        except HiervlaError:
+            raise
+        except Exception as error:  # a stranger's function may raise anything; a run has to end with its name
+            raise SkillFailedError(self.name, name, error) from error
         if isinstance(answer, Verdict):
             return answer
         label = getattr(check, "__name__", name).strip("_")
@@ -126,7 +132,14 @@ class FunctionSkill(Skill):
         except ConventionError as error:
             raise SkillArgumentError(step.id, self.name, str(error)) from None
         context = SkillContext(step=step, before=observation, proprio=observation.proprio)
-        return self.function(context, **arguments)
+        try:
+            motion = self.function(context, **arguments)
+            # A generator runs only when it is asked for its waypoints.
+            return motion if motion is None or isinstance(motion, ActionChunk) else tuple(motion)
+        except HiervlaError:
+            raise
+        except Exception as error:  # a stranger's function may raise anything; a run has to end with its name
+            raise SkillFailedError(self.name, "motion", error) from error
 
     def _waypoints(self, observation: Observation, step: Step) -> Iterable[Waypoint | Waypoint3D]:
         motion = self._call(observation, step)

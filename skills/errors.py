@@ -37,6 +37,25 @@ class SkillArgumentError(HiervlaError, ValueError):
         self.problem = problem
 
 
+class SkillFailedError(HiervlaError):
+    """A skill's own function raised something; the run ends with it, and its record names the skill.
+
+    Attributes:
+        skill: its name.
+        place: the part of it, such as ``"done"``.
+        error: what was raised.
+    """
+
+    def __init__(self, skill: str, place: str, error: Exception) -> None:
+        super().__init__(
+            f"skill '{skill}', {place}: raised {type(error).__name__} ({error}). "
+            f"Repair the skill; `hiervla skills check {skill}` finds what can be found without motion."
+        )
+        self.skill = skill
+        self.place = place
+        self.error = error
+
+
 class DuplicateSkillError(HiervlaError, ValueError):
     """Two packages offer a skill of the same name.
 

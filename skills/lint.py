@@ -17,9 +17,10 @@ from hiervla.representations import Artifact, HiervlaError, Parameter, Verdict
 from hiervla.skills.base import Approach, Skill
 from hiervla.skills.checks import reachable
 from hiervla.skills.context import Belief, SkillContext
+from hiervla.skills.errors import SkillFailedError
 from hiervla.skills.motion import RATE_HZ, MotionPolicy
 from hiervla.skills.policy import OwnPolicy
-from hiervla.skills.samples import TARGETS, contexts, observation, sample_step
+from hiervla.skills.samples import TARGETS, cameras_of, contexts, observation, sample_step
 
 LONGEST_S = 120.0
 """A termination that has not said stop by then, with a policy without heads, counts as one that never ends [s]."""
@@ -141,7 +142,7 @@ def _contract(skill: Skill) -> Iterator[Finding]:
             try:
                 answer, again = ask(context), ask(context)
             except Exception as error:  # what a stranger's contract raises is the finding
-                problem = f"raises {type(error).__name__} ({error}) with {when}"
+                problem = f"{_raised(error)} with {when}"
                 yield Finding(skill.name, verb, problem, "Answer in every situation; 'unsure' is an answer too")
                 break
             problem, remedy = _answer(answer, again, types)
@@ -189,7 +190,7 @@ def _ending(skill: Skill) -> Iterator[Finding]:
                 "Let its predicate count after(0.6, ...)",
             )
     except Exception as error:  # told by the contract's check already, unless only these two situations raise
-        problem = f"raises {type(error).__name__} ({error}) after {LONGEST_S:g} s, or at once"
+        problem = f"{_raised(error)} after {LONGEST_S:g} s, or at once"
         yield Finding(skill.name, "termination", problem, "Answer in every situation")
 
 
@@ -205,13 +206,9 @@ def _motion(skill: Skill, own: OwnPolicy) -> Iterator[Finding]:
         policy.reset(step, 0)
         for second in range(round(skill.timeout_s) + 1):
             try:
-                chunk = policy.act(observation(tool_w=start, time_s=float(second)), step)
+                chunk = policy.act(observation(tool_w=start, time_s=float(second), cameras=cameras_of(skill)), step)
             except HiervlaError as error:
-                yield Finding(skill.name, "motion", f"{error} It was asked {where}", "Correct the function")
-                return
-            except Exception as error:  # whatever a stranger's function raises is the finding
-                problem = f"raises {type(error).__name__} ({error}) {where}"
-                yield Finding(skill.name, "motion", problem, "Correct the function")
+                yield Finding(skill.name, "motion", f"{_raised(error)} {where}", "Correct the function")
                 return
             outside = [p for p in chunk.positions[: round(RATE_HZ)] if not _in_reach(p)]
             if outside:
@@ -225,6 +222,11 @@ def _motion(skill: Skill, own: OwnPolicy) -> Iterator[Finding]:
             problem = f"takes longer than the skill's limit of {skill.timeout_s:g} s {where}"
             yield Finding(skill.name, "motion", problem, "Raise timeout_s, or the waypoints' speed_m_s")
             return
+
+
+def _raised(error: Exception) -> str:
+    inner = error.error if isinstance(error, SkillFailedError) else error
+    return f"raises {type(inner).__name__} ({inner})"
 
 
 def _in_reach(tool_w: NDArray[np.float64]) -> bool:

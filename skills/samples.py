@@ -31,12 +31,13 @@ from hiervla.skills.context import Belief, SkillContext
 SIZE = 64
 TARGETS = ((0.5, 0.0, 0.02), (0.4, -0.25, 0.05), (0.45, 0.2, 0.25))
 """Keypoints [m]: on the table, to the right, on a shelf."""
+CAMERAS = ("front", "wrist")
 HOME = (0.35, 0.0, 0.42)
 
 
 def observation(
     *, width_m: float = panda.GRIPPER_MAX_WIDTH_M, effort_n: float = 0.0, time_s: float = 0.0,
-    tool_w: tuple[float, float, float] = HOME, cameras: Sequence[str] = ("front", "wrist"),
+    tool_w: tuple[float, float, float] = HOME, cameras: Sequence[str] = CAMERAS,
 ) -> Observation:  # fmt: skip
     """An arm over an empty table, each camera 1.2 m above it.
 
@@ -86,7 +87,8 @@ def sample_step(skill: Skill, target_w: tuple[float, float, float] = TARGETS[0])
 
 def contexts(skill: Skill) -> Iterator[tuple[str, SkillContext]]:
     """Situations, each with a name: where the keypoint is, what the hand holds, before, while and after it runs."""
-    empty, holds = observation(), observation(width_m=0.04, effort_n=20.0)
+    cameras = cameras_of(skill)
+    empty, holds = observation(cameras=cameras), observation(width_m=0.04, effort_n=20.0, cameras=cameras)
     for target in TARGETS:
         step = sample_step(skill, target)
         held = next(iter(step.args.values()), "red block")
@@ -101,6 +103,11 @@ def contexts(skill: Skill) -> Iterator[tuple[str, SkillContext]]:
             yield f"{what}, while it runs", replace(context, elapsed_s=0.8, done_prob=0.3, progress=0.5)
             yield f"{what}, with a policy that has no heads", replace(context, elapsed_s=0.8)
             yield f"{what}, afterwards", replace(context, after=empty, proprio=empty.proprio, elapsed_s=5.0)
+
+
+def cameras_of(skill: Skill) -> tuple[str, ...]:
+    """The cameras that a skill asks for, and the usual ones."""
+    return tuple(dict.fromkeys((*CAMERAS, *skill.signature.resources.cameras)))
 
 
 def sample_argument(parameter: Parameter) -> str:

@@ -7,6 +7,7 @@ bring those for its own skill, as an entry point of the group ``hiervla.trials``
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hiervla.executor.record.recorder import NullRecorder
 from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.representations import HiervlaError, ImageRef, Keypoint, Keypoints, Observation, Plan, Refusal, Step
 from hiervla.skills import Belief, Skill, SkillLibrary
+from hiervla.skills.registry import Origin
 from hiervla.skills.samples import sample_argument
 from hiervla.training.arena import Arena, as_step
 from hiervla.training.episodes import verdict
@@ -35,6 +37,8 @@ from hiervla.worlds.tabletop.sampling import Request, sample_scene
 from hiervla.worlds.tabletop.specs import CATEGORIES, SceneSpec
 
 ENTRY_POINT_GROUP = "hiervla.trials"
+
+log = logging.getLogger(__name__)
 _FURNITURE = ("drawer", "bin", "top_shelf", "bottom_shelf", "table")
 _SCENES = 8
 """How many scenes of one seed are drawn before it is given up."""
@@ -121,17 +125,27 @@ def trial_of(skill: Skill) -> Trial:
     """The trial that a package brings for a skill, the built-in one, or one made from its signature.
 
     Raises:
-        TrialError: the package's is broken or none, or the world has no thing for a parameter.
+        TrialError: two packages offer one, the package's is broken or none, or the world has no thing for a parameter.
     """
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=skill.name):
-        try:
-            trial = point.load()
-        except (Exception, SystemExit) as error:  # a stranger's module may raise anything when it is imported
-            raise TrialError(skill.name, f"'{point.value}' fails with {type(error).__name__}: {error}") from error
-        if not isinstance(trial, Trial):
-            raise TrialError(skill.name, f"'{point.value}' is {trial!r} and no Trial")
-        return trial
-    return builtin_trial(skill) if skill.name in SKILLS else drawn_trial(skill)
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP, name=skill.name), key=lambda point: point.value)
+    owners = " and ".join(str(Origin.of(point)) for point in points)
+    if skill.name in SKILLS:
+        if points:
+            log.warning(
+                "the trial of '%s' that %s offers is left aside: the skill has a built-in one", skill.name, owners
+            )
+        return builtin_trial(skill)
+    if len(points) > 1:
+        raise TrialError(skill.name, f"{owners} both offer a trial of it, of which one has to go")
+    if not points:
+        return drawn_trial(skill)
+    try:
+        trial = points[0].load()
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything when it is imported
+        raise TrialError(skill.name, f"the trial of {owners} fails with {type(error).__name__}: {error}") from error
+    if not isinstance(trial, Trial):
+        raise TrialError(skill.name, f"{owners} offers {trial!r}, which is no Trial")
+    return trial
 
 
 def try_skill(

@@ -362,6 +362,28 @@ def test_a_policy_that_is_none_is_named() -> None:
             policy_name("wait", wrong)  # type: ignore[arg-type]  # what is tested
 
 
+def test_what_a_strangers_function_raises_ends_the_run_with_its_name_and_not_with_a_traceback() -> None:
+    def torn(context: SkillContext) -> bool:
+        raise KeyError("front")
+
+    @skill(done=torn)
+    def nod(context: SkillContext) -> Iterator[Waypoint]:
+        """Nod."""
+        yield Waypoint((0.5, 0.0, 0.2))
+
+    result, events, _ = run_skill(nod)
+    assert result.outcome == "error"
+    assert result.message.startswith("skill 'nod', done: raised KeyError ('front'). Repair the skill; `hiervla skills")
+    assert events[-1].type == "run_finished"
+
+    @skill
+    def trip(context: SkillContext) -> Iterator[Waypoint]:
+        """Trip."""
+        yield Waypoint((0.5, 0.0, 1.0 / len(context.step.args)))
+
+    assert "skill 'trip', motion: raised ZeroDivisionError" in run_skill(trip)[0].message
+
+
 def test_a_motion_that_returns_nothing_is_named() -> None:
     @skill
     def forgets(context: SkillContext) -> Any:

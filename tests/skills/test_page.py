@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from hiervla.cli import main
+from hiervla.executor.policies import unfit
 from hiervla.skills import SkillLibrary
+from hiervla.skills.lint import check_skill
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "skills.md").read_text()
@@ -29,6 +31,7 @@ def test_the_code_runs_in_order() -> None:
     library = SkillLibrary([namespace[name] for name in ("push", "reach", "dip")])
     library.register(namespace["Point"]())
     assert [s.name for s in library] == ["push", "reach", "dip", "point_at"]
+    assert [check_skill(s, unfit) for s in library] == [()] * 4
 
 
 def test_the_first_skill_is_as_short_as_promised() -> None:

@@ -105,3 +105,33 @@ def test_a_stranger_pushes_in_simulation_and_its_package_judges(
 def test_rates_have_intervals() -> None:
     assert rate(9, 10) == "0.900 [0.60, 0.98] (9/10)"
     assert rate(0, 0) == "-"
+
+
+def test_two_packages_cannot_both_try_a_skill_and_none_replaces_a_built_in_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one-trial", "two-trial"):
+        where = f"{name.replace('-', '_')}:TRIAL"
+        packages.write(tmp_path, name, "TRIAL = 3", {"hiervla.trials": {"show": where, "pick": where}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TrialError, match=r"one-trial 1.0 .* and two-trial 1.0 .* both offer a trial of it"):
+        trial_of(show)
+    assert trial_of(SkillLibrary.load().get("pick")).judge is not None
+    assert "the trial of 'pick' that one-trial 1.0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        ("TRIAL = 3", "offers 3, which is no Trial"),
+        ("import no_such_world", "fails with ModuleNotFoundError: No module"),
+    ],
+)
+def test_a_broken_trial_is_told_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, problem: str
+) -> None:
+    name = f"bad-trial-{len(module)}"  # modules stay imported
+    packages.write(tmp_path, name, module, {"hiervla.trials": {"show": f"{name.replace('-', '_')}:TRIAL"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(TrialError, match=f"{name} 1.0 .*{problem}"):
+        trial_of(show)
