@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from math import sqrt
-from statistics import NormalDist
 from typing import Any
+
+from hiervla.training.rates import rate, wilson
+
+__all__ = ["arguments", "finish", "rate", "wilson"]
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -16,26 +18,6 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     size.add_argument("--quick", action="store_true", help="under 10 minutes on 2 cores")
     size.add_argument("--full", action="store_true", help="the numbers that the documentation states")
     return parser
-
-
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927); (0, 1) without trials."""
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p = successes / trials
-    middle = p + z * z / (2 * trials)
-    spread = z * sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
-
-
-def rate(successes: int, trials: int) -> str:
-    """``"0.93 [0.85, 0.97] (93/100)"``: a proportion with its interval, for a table."""
-    if trials == 0:
-        return "-"
-    low, high = wilson(successes, trials)
-    return f"{successes / trials:.3f} [{low:.2f}, {high:.2f}] ({successes}/{trials})"
 
 
 def finish(figures: dict[str, Any]) -> None:

@@ -1,52 +1,47 @@
-"""A skill of your own: a signature that the planner reads, a contract that the executor checks, a policy to run it.
+"""A skill of your own: one function, tried in the real loop without physics.
 
-In a package of yours, name the `register` function as an entry point and the skill is there for everybody:
+In a package of yours, name it as an entry point and it is there for every planner and executor:
 
     [project.entry-points."hiervla.skills"]
-    mine = "my_package.skills:register"
+    point_at = "my_package:point_at"
+
+`hiervla skills new point_at` writes such a package.
 """
 
 from __future__ import annotations
 
-from hiervla.representations import Parameter, SkillSignature, Verdict
-from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from hiervla.executor.policies import unfit
+from hiervla.executor.testing import run_skill
+from hiervla.skills import Approach, Recovery, SkillContext, SkillLibrary, Thing, Waypoint, skill
 from hiervla.skills.checks import hand_empty
+from hiervla.skills.lint import check_skill
 
 
-class Point(Skill):
-    """Point at something with the closed gripper."""
-
-    signature = SkillSignature(
-        name="point_at",
-        doc="point at an object with the closed gripper",
-        params=(Parameter(name="object", type="object"),),
-    )
-    timeout_s = 3.0
-
-    def approach(self, context: SkillContext) -> Approach:
-        """Hover close above it, fingers closed."""
-        return Approach(height_m=0.12, gripper_width_m=0.0)
-
-    def ready(self, context: SkillContext) -> Verdict:
-        """The hand has to be empty."""
-        return hand_empty(context.proprio)
-
-    def done(self, context: SkillContext) -> Verdict:
-        """Pointing leaves no trace to check."""
-        return Verdict(name="pointed", value="yes")
-
-    def effect(self, context: SkillContext) -> Belief:
-        """The hand stays empty."""
-        return Belief()
-
-
-def register(library: SkillLibrary) -> None:
-    """What the entry point names."""
-    library.register(Point())
+@skill(
+    approach=Approach(height_m=0.15, gripper_width_m=0.0),
+    ready=lambda context: hand_empty(context.proprio),
+    recovery=Recovery(retreat_m=0.05),
+)
+def point_at(
+    context: SkillContext,
+    object: Annotated[str, Thing(doc="what to point at")],
+    how: Literal["once", "twice"] = "once",
+) -> Iterator[Waypoint]:
+    """Point at an object with the closed gripper."""
+    x, y, z = context.target_w
+    for _ in range(2 if how == "twice" else 1):
+        yield Waypoint((x, y, z + 0.06), dwell_s=0.5)
+        yield Waypoint((x, y, z + 0.12))
 
 
 if __name__ == "__main__":
     library = SkillLibrary.load()
-    register(library)
-    for skill in library:
-        print(f"{skill.name:13} {skill.signature.doc}")
+    library.register(point_at)
+    for known in library:
+        print(f"{known.signature}\n    {known.signature.doc}")
+    print("findings:", check_skill(point_at, unfit) or "none")
+    result, events, world = run_skill(point_at, (0.5, 0.1, 0.05), object="red mug", how="twice")
+    print(f"{result.outcome} after {result.duration_s:.1f} s and {len(world.commands)} commands: {result.message}")

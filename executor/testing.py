@@ -7,6 +7,7 @@ handed, the policy moves along a line. Nothing that ships uses them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,11 @@ from hiervla.representations import (
     SnapshotError,
     Step,
 )
-from hiervla.skills import target_point
+from hiervla.skills import Skill, SkillLibrary, target_point
 from hiervla.worlds.base import CONTROL_PERIOD_S
+
+if TYPE_CHECKING:
+    from hiervla.executor.agent import RunResult
 
 SIZE = 64
 
@@ -190,3 +194,35 @@ def step_at(step_id: str, skill: str, position_w: tuple[float, float, float], **
     image = ImageRef(camera="front", sha256="0" * 64, width=SIZE, height=SIZE, time_s=0.0)
     point = Keypoint(label=args.get("object", skill), u=SIZE / 2, v=SIZE / 2, position_w=position_w)
     return Step(id=step_id, skill=skill, args=args, artifacts=(Keypoints(image=image, points=(point,)),))
+
+
+def run_skill(
+    skill: Skill,
+    position_w: tuple[float, float, float] = (0.5, 0.05, 0.02),
+    grip_m: float | None = None,
+    /,
+    **args: str,
+) -> tuple[RunResult, list[Any], KinematicWorld]:
+    """Run one step of a skill in the real loop, over an empty table: its first integration test.
+
+    Args:
+        skill: what to run, with the policy that it names or brings.
+        position_w: the keypoint [m].
+        grip_m: what closing fingers hold, see :class:`KinematicWorld` [m].
+        args: the step's arguments.
+
+    Returns:
+        The result, all events, and the world with all commands that it was given.
+    """
+    from hiervla.executor.agent import Agent
+    from hiervla.executor.config import LoopConfig
+    from hiervla.executor.policies.base import make_policy
+    from hiervla.executor.presets import world_preset
+
+    plan = Plan(goal=skill.name, steps=(step_at("s1", skill.name, position_w, **args),), remaining=("s1",))
+    config = LoopConfig(max_retries=0, replan="never")
+    library = SkillLibrary([skill])
+    agent = Agent(world_preset("tabletop"), ScriptedPlanner([plan]), make_policy, skills=library, config=config)
+    events: list[Any] = []
+    world = KinematicWorld(grip_m)
+    return agent.run(skill.signature.doc, world=world, on_event=events.append), events, world

@@ -40,7 +40,7 @@ from hiervla.representations.events import EVENT_ADAPTER, Event
 from hiervla.representations.observations import CameraFrame, Observation, Proprioception
 from hiervla.representations.plans import Condition, Plan, PlannerAnswer, Refusal, Step, Verdict
 from hiervla.representations.schema import SCHEMA_TYPES, json_schemas
-from hiervla.representations.signatures import Parameter, SkillSignature
+from hiervla.representations.signatures import Parameter, Resources, SkillSignature
 
 __all__ = [
     "ARTIFACT_ADAPTER",
@@ -77,6 +77,7 @@ __all__ = [
     "Proprioception",
     "Provenance",
     "Refusal",
+    "Resources",
     "SkillSignature",
     "SnapshotError",
     "Step",

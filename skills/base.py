@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from hiervla.representations import SkillSignature, Verdict
+from hiervla.representations.plans import StepOutcome
 from hiervla.skills.context import Belief, SkillContext
+from hiervla.skills.recovery import Recovery
 from hiervla.skills.termination import DoneHead, Termination, Timer, any_of
 
 
@@ -32,16 +33,19 @@ class Skill(ABC):
     A class is made once and shared: it keeps no state of a run. All it may look at is in :class:`SkillContext`.
     """
 
-    signature: ClassVar[SkillSignature]
+    signature: SkillSignature
     """Name and typed parameters: what planner, grammar, validator and docs read."""
 
-    policy: ClassVar[str] = "flow"
-    """Name of the policy that runs it."""
+    policy: str = "flow"
+    """Name of the policy that runs it; ``policy_name`` makes one of a policy that the skill brings along."""
 
-    timeout_s: ClassVar[float] = 10.0
+    recovery: Recovery = Recovery()
+    """What to do after an attempt that went wrong; nothing by default."""
+
+    timeout_s: float = 10.0
     """Limit for the policy's part [s]."""
 
-    naive_s: ClassVar[float] = 6.0
+    naive_s: float = 6.0
     """Length of the policy's part when a loop without termination runs it on a fixed timer [s]."""
 
     @property
@@ -68,6 +72,16 @@ class Skill(ABC):
     def holds(self, context: SkillContext) -> Verdict | None:
         """Invariant while it runs, such as "still holding"; None when there is none."""
         return None
+
+    def recover(self, outcome: StepOutcome) -> Recovery | None:
+        """What to do after an attempt that ended so, before the arm goes home; None for nothing."""
+        return self.recovery if outcome in self.recovery.after else None
+
+    def ended(self, verdict: Verdict) -> StepOutcome:
+        """What a termination's yes means: "timed_out" when timers alone said it, "succeeded" otherwise."""
+        answers = {k.split("#")[0] for k, v in verdict.evidence.items() if v == "yes" and not k.endswith(")")}
+        said = answers or {verdict.name}
+        return "timed_out" if said == {"timer"} else "succeeded"
 
     @property
     def termination(self) -> Termination:

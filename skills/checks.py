@@ -1,4 +1,7 @@
-"""Geometric verdicts from observations: what the skills' contracts are made of. Nothing here is privileged."""
+"""Geometric verdicts from observations: what the skills' contracts are made of. Nothing here is privileged.
+
+Those that compare a picture with one taken ``after`` are unsure while there is none yet.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,13 @@ def hand_empty(proprio: Proprioception) -> Verdict:
 
 def released(proprio: Proprioception) -> Verdict:
     """Is the gripper open wide, so that nothing is held?"""
-    yes = proprio.gripper_width_m > _OPEN_M
-    return Verdict(name="released", value="yes" if yes else "no", evidence={"width_m": proprio.gripper_width_m})
+    margin = proprio.gripper_width_m - _OPEN_M
+    return Verdict(
+        name="released",
+        value="yes" if margin > 0.0 else "no",
+        confidence=float(min(1.0, 0.5 + abs(margin) / 0.02)),
+        evidence={"width_m": proprio.gripper_width_m},
+    )
 
 
 def heights_near(frame: CameraFrame, point_w: NDArray[np.float64], radius_m: float) -> NDArray[np.float64]:
@@ -63,9 +71,11 @@ def heights_near(frame: CameraFrame, point_w: NDArray[np.float64], radius_m: flo
 
 
 def appeared(
-    before: Observation, after: Observation, point_w: NDArray[np.float64], *, radius_m: float = 0.035
+    before: Observation, after: Observation | None, point_w: NDArray[np.float64], *, radius_m: float = 0.035
 ) -> Verdict:
     """Did something come to stand on ``point_w``? The visible surface there has risen by at least 1.2 cm."""
+    if after is None:
+        return _unseen("appeared")
     old = heights_near(before.frame(CAMERA), point_w, radius_m)
     new = heights_near(after.frame(CAMERA), point_w, radius_m)
     if len(old) < 4 or len(new) < 4:
@@ -90,13 +100,43 @@ def occupancy(frame: CameraFrame, centre_w: NDArray[np.float64], half_m: tuple[f
     return int(inside.sum())
 
 
+def gone(
+    before: Observation, after: Observation | None, point_w: NDArray[np.float64], *, half_m: float = 0.03
+) -> Verdict:
+    """Has what was seen at ``point_w`` left its place? The points near it have become less than half as many.
+
+    Args:
+        before: the observation in which ``point_w`` was found.
+        after: an observation taken since.
+        point_w: (3,) a point on the thing's surface [m].
+        half_m: half the edge of the cube that is looked at [m].
+    """
+    if after is None:
+        return _unseen("gone")
+    half = (half_m, half_m, half_m)
+    lifted = point_w + (0.0, 0.0, max(0.0, half_m + 0.004 - float(point_w[2])))  # the table itself never leaves
+    old = occupancy(before.frame(CAMERA), lifted, half)
+    left = occupancy(after.frame(CAMERA), lifted, half)
+    if old < 4:
+        return Verdict(name="gone", value="unsure", confidence=0.0, evidence={"points_before": float(old)})
+    share = left / old
+    return Verdict(
+        name="gone",
+        value="yes" if share < 0.5 else "no",
+        confidence=float(min(1.0, abs(share - 0.5) / 0.5)),
+        evidence={"points_before": float(old), "points_after": float(left)},
+    )
+
+
 def slid(
-    before: Observation, after: Observation, point_w: NDArray[np.float64], shift_m: tuple[float, float, float]
+    before: Observation, after: Observation | None, point_w: NDArray[np.float64], shift_m: tuple[float, float, float]
 ) -> Verdict:
     """Did the thing seen at ``point_w`` move by about ``shift_m``? Used for the drawer's handle.
 
     It has left its old place, and something of that height is seen along the last quarter of the shift.
     """
+    if after is None:
+        return _unseen("slid")
     half = (0.05, 0.022, 0.025)
     old = occupancy(before.frame(CAMERA), point_w, half)
     left = occupancy(after.frame(CAMERA), point_w, half)
@@ -137,8 +177,10 @@ def stain(frame: CameraFrame, centre_w: NDArray[np.float64], *, inner_m: float =
     return float((np.linalg.norm(colours[disc] - background, axis=1) > threshold).mean())
 
 
-def wiped(before: Observation, after: Observation, point_w: NDArray[np.float64]) -> Verdict:
+def wiped(before: Observation, after: Observation | None, point_w: NDArray[np.float64]) -> Verdict:
     """Is the stain around ``point_w`` gone? Compares its share of the disc before and after."""
+    if after is None:
+        return _unseen("wiped")
     old, new = stain(before.frame(CAMERA), point_w), stain(after.frame(CAMERA), point_w)
     if not (np.isfinite(old) and np.isfinite(new)) or old < 0.02:
         return Verdict(name="wiped", value="unsure", confidence=0.0)
@@ -154,9 +196,15 @@ def wiped(before: Observation, after: Observation, point_w: NDArray[np.float64])
 def reachable(point_w: NDArray[np.float64], *, inner_m: float = 0.22, outer_m: float = 0.80) -> Verdict:
     """Is the point within the arm's top-down reach? A quick test by radius and height, before any IK is solved."""
     radius = float(np.hypot(point_w[0], point_w[1]))
-    yes = inner_m < radius < outer_m and -0.03 < point_w[2] < 0.45
+    height = float(point_w[2])
+    margin = min(radius - inner_m, outer_m - radius, height + 0.03, 0.45 - height)
     return Verdict(
         name="reachable",
-        value="yes" if yes else "no",
-        evidence={"radius_m": radius, "height_m": float(point_w[2])},
+        value="yes" if margin > 0.0 else "no",
+        confidence=float(min(1.0, 0.5 + abs(margin) / 0.1)),
+        evidence={"radius_m": radius, "height_m": height},
     )
+
+
+def _unseen(name: str) -> Verdict:
+    return Verdict(name=name, value="unsure", confidence=0.0, evidence={"after": "no picture yet"})

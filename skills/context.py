@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.representations import HiervlaError, Observation, Proprioception, Step
+
+A = TypeVar("A")
 
 
 class MissingTargetError(HiervlaError, ValueError):
@@ -69,21 +72,30 @@ class SkillContext:
 
     @property
     def target_w(self) -> NDArray[np.float64]:
-        """(3,) grounded keypoint of the step in the world frame [m].
+        """(3,) point that the step is about in the world frame [m]; see :func:`target_point`.
 
         Raises:
-            MissingTargetError: the step has no keypoint, or one that was never lifted to the world.
+            MissingTargetError: the step has no such point, or one that was never lifted to the world.
         """
         return target_point(self.step)
 
+    def artifact(self, kind: type[A]) -> A | None:
+        """The step's first artifact of one class, such as ``Waypoints3D``; None when it carries none."""
+        return next((a for a in self.step.artifacts if isinstance(a, kind)), None)
+
 
 def target_point(step: Step) -> NDArray[np.float64]:
-    """The point that the step is about, (3,) in the world frame [m]: its first grounded keypoint.
+    """The point that the step is about, (3,) in the world frame [m].
+
+    Its first grounded keypoint; for a step without one, the first point of its 3D path.
 
     Raises:
         MissingTargetError: the step carries no such point.
     """
     for artifact in step.artifacts:
         if artifact.kind == "keypoints" and artifact.points[0].position_w is not None:
+            return np.array(artifact.points[0].position_w, dtype=np.float64)
+    for artifact in step.artifacts:
+        if artifact.kind == "waypoints_3d":
             return np.array(artifact.points[0].position_w, dtype=np.float64)
     raise MissingTargetError(step.id, step.skill, tuple(a.kind for a in step.artifacts))

@@ -2,79 +2,144 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from hiervla.representations import HiervlaError, SkillSignature, UnknownNameError
+from hiervla.representations import SkillSignature, UnknownNameError
 from hiervla.skills.base import Skill
+from hiervla.skills.errors import DuplicateSkillError, NotASkillError
 
 ENTRY_POINT_GROUP = "hiervla.skills"
-"""An entry point of this group names a function that takes a :class:`SkillLibrary` and registers skills in it."""
+"""An entry point of this group names a skill, or a function that takes a :class:`SkillLibrary` and registers some."""
+
+BUILTIN = "hiervla.skills.library:register"
+_REMEDY = "Let the entry point name a Skill, or a function that takes the library and registers skills in it"
 
 log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
-class DuplicateSkillError(HiervlaError, ValueError):
-    """Two packages offer a skill of the same name."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a skill came from.
 
-    def __init__(self, name: str, first: str, second: str) -> None:
-        super().__init__(
-            f"skill '{name}' of '{second}' is already registered by '{first}'. Rename one of them, or uninstall one."
-        )
-        self.name = name
+    Attributes:
+        where: module and object, such as ``"hiervla_push:push"``.
+        package: the distribution that brought it; empty for one that was registered by hand.
+        version: of that distribution.
+    """
+
+    where: str
+    package: str = ""
+    version: str = ""
+
+    @classmethod
+    def of(cls, point: EntryPoint) -> Origin:
+        """The origin that an entry point names."""
+        dist = point.dist
+        return cls(point.value) if dist is None else cls(point.value, dist.name, dist.version)
+
+    def __str__(self) -> str:
+        """``hiervla-push 0.2 (hiervla_push:push)``."""
+        return f"{self.package} {self.version} ({self.where})" if self.package else self.where
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Something that was left out of the library.
+
+    Attributes:
+        point: name of the entry point.
+        origin: the package that it belongs to.
+        error: what went wrong, in one line.
+    """
+
+    point: str
+    origin: Origin
+    error: str
+
+    def __str__(self) -> str:
+        """One sentence for people."""
+        return f"'{self.point}' of {self.origin} was left out: {self.error}"
 
 
 class SkillLibrary:
     """Skills by name. Refuses duplicates, suggests near misses, survives a broken third-party package.
 
     Attributes:
-        broken: entry points that failed to load, with the reason; the others work.
+        broken: what failed to load or was refused, with the reason; the others work.
     """
 
     def __init__(self, skills: Iterable[Skill] = ()) -> None:
         self._skills: dict[str, Skill] = {}
-        self._origin: dict[str, str] = {}
-        self.broken: dict[str, str] = {}
+        self._origin: dict[str, Origin] = {}
+        self.broken: tuple[Broken, ...] = ()
         for skill in skills:
             self.register(skill)
 
     @classmethod
     def load(cls, points: Iterable[EntryPoint] | None = None) -> SkillLibrary:
-        """The library of everything installed.
+        """The library of everything installed. Built-in skills come first, so that nobody can take their names.
 
         Args:
             points: entry points to load instead of the installed ones.
         """
         library = cls()
-        for point in sorted(
-            entry_points(group=ENTRY_POINT_GROUP) if points is None else points,
-            key=lambda p: (p.name != "builtin", p.name),
-        ):
-            origin = f"{point.dist.name}: {point.value}" if point.dist is not None else point.value
-            staged = cls()
-            try:
-                register: Callable[[SkillLibrary], None] = point.load()
-                register(staged)
-                for skill in staged:
-                    library.register(skill, origin=origin)
-            except Exception as error:  # a stranger's package may raise anything; ours has to go on without it
-                library.broken[point.name] = f"{type(error).__name__}: {error}"
-                log.warning("skills of '%s' (%s) were left out: %s", point.name, origin, error)
+        found = entry_points(group=ENTRY_POINT_GROUP) if points is None else points
+        for point in sorted(found, key=lambda p: (p.value != BUILTIN, p.name, p.value)):
+            origin = Origin.of(point)
+            for error in library._enter(point, origin):
+                library._leave_out(Broken(point.name, origin, " ".join(error.split())))
         return library
 
-    def register(self, skill: Skill, *, origin: str | None = None) -> None:
+    def _enter(self, point: EntryPoint, origin: Origin) -> list[str]:
+        """Take in what an entry point names; what went wrong."""
+        staged = SkillLibrary()
+        try:
+            offered = point.load()
+            if inspect.isclass(offered) and issubclass(offered, Skill):
+                offered = offered()
+            if isinstance(offered, Skill):
+                staged.register(offered)
+            elif callable(offered) and not inspect.isclass(offered):
+                offered(staged)
+            else:
+                raise NotASkillError(offered, _REMEDY)
+        except (Exception, SystemExit) as error:  # a stranger's package may raise anything; ours goes on without it
+            return [f"{type(error).__name__}: {error}"]
+        refused = []
+        for skill in staged:
+            try:
+                self.register(skill, origin=origin)
+            except DuplicateSkillError as error:
+                refused.append(str(error))
+        return refused
+
+    def _leave_out(self, broken: Broken) -> None:
+        self.broken += (broken,)
+        # Libraries are loaded often, by agents, planners and trainers; their user wants to hear of it once.
+        if str(broken) not in _told:
+            _told.add(str(broken))
+            log.warning("skills: %s", broken)
+
+    def register(self, skill: Skill, *, origin: Origin | str | None = None) -> None:
         """Add a skill.
 
         Raises:
             DuplicateSkillError: the name is taken.
-            TypeError: not an instance of :class:`Skill`.
+            NotASkillError: not an instance of :class:`Skill`, or one without a signature.
         """
         if not isinstance(skill, Skill):
-            raise TypeError(f"a skill is an instance of hiervla.skills.Skill, not {skill!r}")
-        origin = origin or type(skill).__module__
+            raise NotASkillError(skill, "Register an instance of hiervla.skills.Skill, such as what @skill makes")
+        if not isinstance(getattr(skill, "signature", None), SkillSignature):
+            raise NotASkillError(skill, "Give its class a `signature = SkillSignature(name=..., doc=...)`")
+        if not isinstance(origin, Origin):
+            origin = Origin(origin or type(skill).__module__)
         if skill.name in self._skills:
-            raise DuplicateSkillError(skill.name, self._origin[skill.name], origin)
+            raise DuplicateSkillError(skill.name, str(self._origin[skill.name]), str(origin))
         self._skills[skill.name] = skill
         self._origin[skill.name] = origin
 
@@ -89,7 +154,7 @@ class SkillLibrary:
         except KeyError:
             raise UnknownNameError("skill", name, self._skills, place) from None
 
-    def origin(self, name: str) -> str:
+    def origin(self, name: str) -> Origin:
         """Package and module that a skill came from.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hiervla.planner.embedded.slots import LOOSE, SceneSlots
 from hiervla.representations.errors import PlanError
-from hiervla.representations.signatures import Parameter, SkillSignature
+from hiervla.representations.signatures import NUMBER, Parameter, SkillSignature
 
 if TYPE_CHECKING:
     import llguidance
@@ -135,7 +135,9 @@ def _calls(signature: SkillSignature, kinds: Sequence[str]) -> list[dict[str, An
         properties: dict[str, Any] = {"skill": {"const": signature.name}}
         for p in signature.params:
             values = _values(p, kinds, chosen)
-            if values is None:
+            if values is None and p.type == "number":
+                properties[p.name] = {"type": "string", "pattern": NUMBER}
+            elif values is None:
                 properties[p.name] = {"type": "string", "maxLength": 40}
             elif values:
                 properties[p.name] = {"enum": values}

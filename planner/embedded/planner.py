@@ -253,7 +253,7 @@ class EmbeddedPlanner:
             args = {name: _word(value, names) for name, value in call.items() if name != "skill"}
             if call["skill"] == "pick" and call["object"][1:].isdigit():
                 args["source"] = names.source(int(call["object"][1:]))
-            before, after = conditions(call["skill"], args)
+            before, after = conditions(call["skill"], args, signatures[call["skill"]])
             steps.append(
                 Step(
                     id=f"s{first + k + 1}",

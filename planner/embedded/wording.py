@@ -30,8 +30,10 @@ def step_text(skill: str, args: Mapping[str, str]) -> str:
     return " ".join([skill.replace("_", " "), *args.values()])
 
 
-def conditions(skill: str, args: Mapping[str, str]) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
-    """What has to hold before a step and what holds after it, for the built-in skills."""
+def conditions(
+    skill: str, args: Mapping[str, str], signature: SkillSignature | None = None
+) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """What has to hold before a step and what holds after it; a third party's skill says so in its signature."""
     thing, target = args.get("object", ""), args.get("target", "")
     holding, empty = Condition(predicate="holding", args=(thing,)), Condition(predicate="hand_empty")
     if skill == "pick":
@@ -49,7 +51,7 @@ def conditions(skill: str, args: Mapping[str, str]) -> tuple[tuple[Condition, ..
     if skill == "wipe":
         sponge = Condition(predicate="holding", args=("sponge",))
         return (sponge,), (Condition(predicate="clean", args=(args.get("surface", "spill"),)),)
-    return (), ()
+    return ((), ()) if signature is None else signature.conditions(args)
 
 
 def record_line(step: Step, ok: bool, source: str, signature: SkillSignature | None) -> str:

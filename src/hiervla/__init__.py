@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _EXPORTS says the same 
         Step,
         Verdict,
     )
-    from hiervla.skills import Skill, SkillLibrary
+    from hiervla.skills import Skill, SkillLibrary, skill
 
 __all__ = [
     "ActionChunk",
@@ -48,12 +48,14 @@ __all__ = [
     "Step",
     "Verdict",
     "__version__",
+    "skill",
 ]
 
 _EXPORTS = {
     "Agent": "hiervla.executor.agent",
     "Skill": "hiervla.skills",
     "SkillLibrary": "hiervla.skills",
+    "skill": "hiervla.skills",
 }
 
 

@@ -349,7 +349,7 @@ def test_runs_of_an_empty_folder_says_how_to_make_one(tmp_path: Path, capsys: py
 def test_skills_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["skills", "list"]) == 0
     listed = capsys.readouterr().out
-    assert re.search(r"^pick\(object\) +\w", listed, re.MULTILINE)
+    assert re.search(r"^pick\(object\) +hiervla \S+ +flow +\w", listed, re.MULTILINE)
     assert main(["skills", "show", "place"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("place(object, relation, target)\n")

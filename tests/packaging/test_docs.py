@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from hiervla.executor.policies import unfit
+from hiervla.executor.testing import run_skill
 from hiervla.skills import SkillLibrary
+from hiervla.skills.lint import check_skill
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -81,12 +84,12 @@ def test_the_python_of_the_readme_is_python() -> None:
 
 
 def test_the_skill_of_the_readme_can_be_registered() -> None:
-    (block,) = (b for b in blocks(README, "python") if "(Skill)" in b)
-    namespace: dict[str, Any] = {}
+    (block,) = (b for b in blocks(README, "python") if "@skill" in b)
+    namespace: dict[str, Any] = {"__name__": "readme"}
     exec(compile(block, "README.md", "exec"), namespace)
-    library = SkillLibrary()
-    namespace["register"](library)
-    assert [skill.name for skill in library] == ["push"]
+    library = SkillLibrary([namespace["push"]])
+    assert [check_skill(skill, unfit) for skill in library] == [()]
+    assert run_skill(library.get("push"), object="red block")[0].outcome == "succeeded"
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

@@ -42,7 +42,7 @@ def test_help_is_light() -> None:
     assert loaded(help_of()) == set()
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "inspect", "collect", "train"])
+@pytest.mark.parametrize("command", ["run", "demo", "inspect", "collect", "train", "skills", "calibrate"])
 def test_help_of_a_command_is_light(command: str) -> None:
     """typer itself describes the parameters of a command with pydantic; nothing else may come."""
     assert loaded(help_of(command)) <= {"pydantic"}

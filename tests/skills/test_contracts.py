@@ -1,4 +1,4 @@
-"""Terminations and geometric verdicts, on observations made by hand; each verdict is seen in both directions."""
+"""Geometric verdicts and contracts, on observations made by hand; each verdict is seen in both directions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,9 @@ from hiervla.representations import (
     Observation,
     Proprioception,
     Step,
-    Verdict,
 )
-from hiervla.skills import (
-    Belief,
-    DoneHead,
-    Geometric,
-    MissingTargetError,
-    SkillContext,
-    SkillLibrary,
-    Timer,
-    all_of,
-    any_of,
-    majority,
-)
-from hiervla.skills.checks import appeared, holding, released, slid, stain, wiped
+from hiervla.skills import Belief, MissingTargetError, SkillContext, SkillLibrary
+from hiervla.skills.checks import appeared, gone, holding, reachable, released, slid, stain, wiped
 
 SIZE = 100
 SCALE = 200.0  # px a metre at the table
@@ -85,6 +73,15 @@ def test_holding_needs_width_and_force() -> None:
     assert not released(HELD).yes
 
 
+def test_verdicts_are_less_sure_near_their_limits() -> None:
+    for check in (released, holding):
+        sure, unsure = (check(observation(width_m=w, effort_n=20.0).proprio).confidence for w in (0.03, 0.0765))
+        assert 0.5 <= unsure < sure <= 1.0
+    near, far, beyond = (reachable(np.array([x, 0.0, 0.05])) for x in (0.795, 0.5, 1.2))
+    assert (near.value, far.value, beyond.value) == ("yes", "yes", "no")
+    assert near.confidence < 0.6 < far.confidence <= beyond.confidence == 1.0
+
+
 def test_appeared_sees_a_new_thing_and_not_an_old_one() -> None:
     spot = np.array([0.5, 0.0, 0.0])
     with_block = observation(boxes=((0.5, 0.0, 0.02, 0.04),))
@@ -114,6 +111,26 @@ def test_slid_follows_the_handle() -> None:
     assert slid(observation(), drawn, handle, (0.0, -0.15, 0.0)).value == "unsure"
 
 
+def test_gone_sees_a_thing_leave_and_not_the_table() -> None:
+    top = np.array([0.5, 0.1, 0.05])
+    there = observation(boxes=((0.5, 0.1, 0.02, 0.05),))
+    moved = observation(boxes=((0.6, 0.1, 0.02, 0.05),))
+    assert gone(there, moved, top).yes
+    assert gone(there, there, top).value == "no"
+    assert gone(moved, there, top).value == "unsure", "there was nothing to leave"
+
+
+def test_without_a_second_picture_everything_that_compares_is_unsure() -> None:
+    seen, spot = observation(boxes=((0.5, 0.0, 0.02, 0.05),)), np.array([0.5, 0.0, 0.05])
+    verdicts = (
+        appeared(seen, None, spot),
+        gone(seen, None, spot),
+        slid(seen, None, spot, (0.0, -0.15, 0.0)),
+        wiped(seen, None, spot),
+    )
+    assert [(v.name, v.value) for v in verdicts] == [(n, "unsure") for n in ("appeared", "gone", "slid", "wiped")]
+
+
 def test_wiped_compares_the_stain() -> None:
     centre = np.array([0.5, 0.0, 0.0])
     dirty, clean = observation(stain_px=8), observation()
@@ -121,24 +138,6 @@ def test_wiped_compares_the_stain() -> None:
     assert wiped(dirty, clean, centre).yes
     assert wiped(dirty, dirty, centre).value == "no"
     assert wiped(clean, clean, centre).value == "unsure"
-
-
-def test_terminations_compose_and_show_each_answer() -> None:
-    late = context(elapsed_s=5.0, done_prob=0.2)
-    timer, head = Timer(4.0), DoneHead(0.5)
-    assert timer(late).yes
-    assert not head(late).yes
-    assert any_of(timer, head)(late).yes
-    assert not all_of(timer, head)(late).yes
-    no = Geometric(lambda c: Verdict(name="never", value="no"))
-    assert not majority(timer, head, no)(late).yes
-    assert majority(timer, timer, no)(late).yes
-    assert any_of(timer, head)(late).evidence == {"timer": "yes", "done_head": "no"}
-
-
-def test_a_policy_without_done_head_is_unsure() -> None:
-    assert DoneHead()(context(done_prob=None)).value == "unsure"
-    assert DoneHead(min_s=1.0)(context(done_prob=0.9, elapsed_s=0.5)).value == "no"
 
 
 @pytest.mark.parametrize(

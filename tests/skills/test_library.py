@@ -7,7 +7,17 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from hiervla.representations import SkillSignature, UnknownNameError, Verdict
-from hiervla.skills import Approach, Belief, DuplicateSkillError, Skill, SkillContext, SkillLibrary
+from hiervla.skills import (
+    Approach,
+    Belief,
+    DuplicateSkillError,
+    NotASkillError,
+    Skill,
+    SkillContext,
+    SkillLibrary,
+    Waypoint,
+    skill,
+)
 from hiervla.skills.registry import ENTRY_POINT_GROUP
 
 
@@ -25,6 +35,12 @@ class Wave(Skill):
 
     def effect(self, context: SkillContext) -> Belief:
         return context.belief
+
+
+@skill
+def bow(context: SkillContext) -> list[Waypoint]:
+    """Bow to people."""
+    return []
 
 
 def register_wave(library: SkillLibrary) -> None:
@@ -65,7 +81,8 @@ def test_strangers_enter_by_the_same_door() -> None:
 
 def test_a_broken_package_is_named_and_the_rest_works() -> None:
     library = SkillLibrary.load([BUILTIN, point("broken", "register_nothing"), point("good", "register_wave")])
-    assert library.broken == {"broken": "RuntimeError: the gripper driver is not installed"}
+    (broken,) = library.broken
+    assert (broken.point, broken.error) == ("broken", "RuntimeError: the gripper driver is not installed")
     assert "wave" in library
 
 
@@ -74,8 +91,10 @@ def test_a_name_never_clashes_silently() -> None:
     with pytest.raises(DuplicateSkillError, match="skill 'wave' .* is already registered"):
         library.register(Wave())
     loaded = SkillLibrary.load([BUILTIN, point("thief", "register_pick_again")])
-    assert "is already registered by" in loaded.broken["thief"]
-    assert loaded.origin("pick") == "hiervla.skills.library:register"
+    (broken,) = loaded.broken
+    assert (broken.point, "is already registered by" in broken.error) == ("thief", True)
+    assert str(loaded.origin("pick")) == "hiervla.skills.library:register"
+    assert "wave" in loaded, "what does not clash of a package is there"
 
 
 def test_an_unknown_skill_is_named_with_the_near_miss_and_the_place() -> None:
@@ -84,8 +103,17 @@ def test_an_unknown_skill_is_named_with_the_near_miss_and_the_place() -> None:
 
 
 def test_only_skills_can_be_registered() -> None:
-    with pytest.raises(TypeError, match="an instance of"):
-        SkillLibrary().register(Wave)  # type: ignore[arg-type]
+    with pytest.raises(NotASkillError, match="<class .*Wave'> is no skill. Register an instance of"):
+        SkillLibrary().register(Wave)  # type: ignore[arg-type]  # what is tested
+    nameless = type("Nameless", (Wave,), {"signature": None})
+    with pytest.raises(NotASkillError, match="Give its class a `signature"):
+        SkillLibrary().register(nameless())
+
+
+def test_an_entry_point_may_name_a_skill_or_its_class() -> None:
+    library = SkillLibrary.load([point("class", "Wave"), point("object", "bow")])
+    assert [s.name for s in library] == ["wave", "bow"]
+    assert not library.broken
 
 
 def test_constructing_the_library_loads_nothing_heavy() -> None:

@@ -22,11 +22,11 @@ def pick_task(
     if shown.sum() < 12:
         return None
     frame = world.observe(["front"]).frames[0]
-    point = _surface_point(frame, shown, rng)
+    point = surface_point(frame, shown, rng)
     return None if point is None else Task("pick", point + rng.normal(0.0, POINTING_NOISE_M, 3), object=name)
 
 
-def _surface_point(frame: CameraFrame, mask: np.ndarray, rng: np.random.Generator) -> Vector | None:  # type: ignore[type-arg]
+def surface_point(frame: CameraFrame, mask: np.ndarray, rng: np.random.Generator) -> Vector | None:  # type: ignore[type-arg]
     """A point of the mask, drawn to its middle as a pointing head's peak is."""
     v, u = np.nonzero(mask)
     aim = np.array([v.mean(), u.mean()]) + rng.normal(0.0, 0.25, 2) * np.array([np.ptp(v) + 1, np.ptp(u) + 1]) * 0.6

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import learning, looking, records, running, travel
+from hiervla.cli import calibrating, learning, looking, records, running, skills, travel
 
 app = typer.Typer(
     name="hiervla",
@@ -25,6 +25,8 @@ app = typer.Typer(
 running.add_to(app)
 records.add_to(app)
 travel.add_to(app)
+skills.add_to(app)
+calibrating.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
 
@@ -83,6 +85,4 @@ def _say(text: str) -> None:
     except (OSError, ValueError):
         pass
     one = " ".join(text.split())
-    print(
-        textwrap.fill(f"hiervla: {one}", width, break_long_words=False, break_on_hyphens=False), file=sys.stderr
-    )
+    print(textwrap.fill(f"hiervla: {one}", width, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
