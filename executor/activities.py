@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,11 @@ from hiervla.executor.control import Control, LetItRun
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.recorder import Purpose, Recorder
 from hiervla.planner.base import Planner
-from hiervla.representations import ActionChunk, Observation, Proprioception, Step, Verdict
+from hiervla.representations import ActionChunk, HiervlaError, Observation, Proprioception, Step, Verdict
 from hiervla.skills import Approach, Skill, SkillContext
+from hiervla.skills.errors import SkillFailedError
+
+V = TypeVar("V")
 
 
 class RobotBody(Protocol):
@@ -112,19 +115,33 @@ class SkillVerifier:
 
     def ready(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`Verifier`."""
-        return skill.ready(context)
+        return _asked(skill, "ready", lambda: skill.ready(context))
 
     def holds(self, skill: Skill, context: SkillContext) -> Verdict | None:
         """See :class:`Verifier`."""
-        return skill.holds(context)
+        return _asked(skill, "holds", lambda: skill.holds(context))
 
     def stop(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`Verifier`."""
-        return skill.termination(context)
+        return _asked(skill, "termination", lambda: skill.termination(context))
 
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`Verifier`."""
-        return skill.done(context)
+        return _asked(skill, "done", lambda: skill.done(context))
+
+
+def _asked(skill: Skill, place: str, check: Callable[[], V]) -> V:
+    """The answer of a skill's own function.
+
+    Raises:
+        HiervlaError: what it raised; anything else that it raised is told with the skill's name.
+    """
+    try:
+        return check()
+    except HiervlaError:
+        raise
+    except Exception as error:  # a stranger's skill may raise anything; the run ends safely and names it
+        raise SkillFailedError(skill.name, place, error) from error
 
 
 @dataclass

@@ -199,7 +199,9 @@ class Orchestrator:
             plan = plan.replace(done=(*plan.done, step.id), remaining=rest)
         if config.replan == "never":
             return plan
-        again = ok or (same_hand and self.state.failures.get(str(step), 0) <= config.repeats)
+        retries = self.skills.get(step.skill).recovery.retries
+        repeats = config.repeats if retries is None else retries
+        again = ok or (same_hand and self.state.failures.get(str(step), 0) <= repeats)
         if config.replan == "on_failure" and again:
             return plan if not plan.remaining else self._follow(instruction, plan, step, outcome)
         return self._ask(instruction, f"after {step.id}: {outcome}")

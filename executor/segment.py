@@ -15,6 +15,7 @@ from hiervla.representations import ActionChunk, Observation, Verdict
 from hiervla.representations.events import ChunkProposed, VerdictGiven
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Skill, SkillContext, Timer
+from hiervla.skills.motion import MotionPolicy, Path
 
 Review = Callable[[ActionChunk, SkillContext], ActionChunk]
 """Shows a chunk to whoever controls the run, and returns the one to track."""
@@ -81,6 +82,7 @@ class PolicyRunner:
             )
             stop = self._stop(skill, now)
             if stop is not None:
+                self._recover(skill, context, stop[0])
                 return stop
 
     def _stop(self, skill: Skill, context: SkillContext) -> tuple[StepOutcome, str] | None:
@@ -97,9 +99,29 @@ class PolicyRunner:
         self._log(context, "during", verdict)
         if not verdict.yes:
             return None
-        if verdict.evidence.get("timer") == "yes" and verdict.evidence.get("done_head") != "yes":
+        if skill.ended(verdict) == "timed_out":
             return "timed_out", f"no end after {context.elapsed_s:.1f} s"
         return "succeeded", verdict.name
+
+    def _recover(self, skill: Skill, context: SkillContext, ended: StepOutcome) -> None:
+        """The short motion with which a skill answers an attempt that went wrong, before the arm goes home."""
+        recovery = skill.recover(ended)
+        if recovery is None or not recovery.moves:
+            return
+        body, config = self._parts.body, self._config
+        observation = body.observe("act")
+        way = recovery.waypoints(observation)
+        policy = MotionPolicy(f"{skill.name}-recovery", lambda seen, step: way)
+        policy.reset(context.step, 0)
+        body.start_tracking()
+        until = body.now_s + Path(observation, way).duration_s
+        index = 0
+        while body.now_s < until:
+            chunk, latency = _timed(policy, observation, context)
+            self._propose(context, chunk, index, latency)
+            body.track(chunk, config.chunk_rows * round(1.0 / (chunk.rate_hz * body.tick_s)))
+            observation = body.observe("act")
+            index += 1
 
     def _propose(self, context: SkillContext, chunk: ActionChunk, index: int, latency: float) -> None:
         self._parts.recorder.emit(

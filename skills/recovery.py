@@ -37,6 +37,11 @@ class Recovery:
         if self.retries is not None and self.retries < 0:
             raise ConventionError("Recovery.retries", f"{self.retries} is negative", "Give 0 or more")
 
+    @property
+    def moves(self) -> bool:
+        """Is there any motion in it?"""
+        return self.open_gripper or self.retreat_m > 0.0
+
     def waypoints(self, observation: Observation) -> tuple[Waypoint, ...]:
         """The motion from where the tool is now; empty when there is none to make."""
         x, y, z = (float(c) for c in observation.proprio.ee_position)
