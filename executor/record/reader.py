@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
 from hiervla.executor.record.blobs import BlobKind, BlobStore, blob_name, decode_depth, decode_rgb, decode_snapshot
 from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
-from hiervla.executor.record.lines import Line, LineError, decode_line, digest
+from hiervla.executor.record.light import AnyEvent, parse
+from hiervla.executor.record.lines import EVENTS_FILE, Line, LineError, decode_line, digest
 from hiervla.executor.record.manifest import Manifest, read_manifest
-from hiervla.executor.record.streams import STREAMS_FILE, Tick, read_ticks
-from hiervla.executor.record.writer import EVENTS_FILE
 from hiervla.representations import EVENT_ADAPTER, CameraFrame, Event, ImageRef, Observation, Proprioception
 from hiervla.representations.events import (
     EventBase,
@@ -27,6 +26,9 @@ from hiervla.representations.events import (
     RunFinished,
     SnapshotTaken,
 )
+
+if TYPE_CHECKING:
+    from hiervla.executor.record.streams import Tick
 
 E = TypeVar("E", bound=EventBase)
 
@@ -112,15 +114,51 @@ class RunRecord:
             KeyError: there is none.
             CorruptRecordError: the line holds no event of this version.
         """
-        number = which if isinstance(which, int) else int(which[1:]) if re.fullmatch(r"e[1-9]\d*", which) else 0
-        if not 1 <= number <= len(self.lines):
-            raise KeyError(f"no event '{which}' in a record of {len(self.lines)}")
+        number = self.number(which)
         try:
             return EVENT_ADAPTER.validate_json(self.lines[number - 1].event)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise CorruptRecordError(self.path, EVENTS_FILE, number, f"{where}: {first['msg']}") from None
+            raise self.corrupt(number, error) from None
+
+    def any_event(self, which: int | str) -> AnyEvent:
+        """Like :meth:`event`, but one of a type that this version does not know is given as it is.
+
+        Raises:
+            KeyError: there is none.
+            CorruptRecordError: the line holds no event.
+        """
+        number = self.number(which)
+        try:
+            return parse(self.lines[number - 1])
+        except ValidationError as error:
+            raise self.corrupt(number, error) from None
+
+    def any_events(self) -> Iterator[AnyEvent]:
+        """Every event in order, those of unknown types too.
+
+        Raises:
+            CorruptRecordError: a line holds no event.
+        """
+        return (self.any_event(number) for number in range(1, len(self.lines) + 1))
+
+    def number(self, which: int | str) -> int:
+        """The line of an event that is named by its line or its id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        number = which if isinstance(which, int) else int(which[1:]) if re.fullmatch(r"e[1-9]\d*", which) else 0
+        if not 1 <= number <= len(self.lines):
+            raise KeyError(f"no event '{which}' in a record of {len(self.lines)}")
+        return number
+
+    def corrupt(self, number: int, error: ValueError) -> CorruptRecordError:
+        """The error for a line that holds no event, from what its parser said."""
+        if not isinstance(error, ValidationError):
+            return CorruptRecordError(self.path, EVENTS_FILE, number, str(error))
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return CorruptRecordError(self.path, EVENTS_FILE, number, f"{where}: {first['msg']}")
 
     def of(self, event_class: type[E]) -> Iterator[E]:
         """The events of one class, in order; the others are not parsed."""
@@ -227,6 +265,9 @@ class RunRecord:
         Raises:
             CorruptRecordError: the stream is damaged.
         """
+        # mcap is not needed by those who only look at events.
+        from hiervla.executor.record.streams import STREAMS_FILE, read_ticks
+
         try:
             yield from read_ticks(self.path / STREAMS_FILE)
         except FileNotFoundError:

@@ -13,6 +13,7 @@ from PIL import Image
 from hiervla.executor.record.describe import describe, evidence
 from hiervla.executor.record.draw import Pixels
 from hiervla.executor.record.errors import OutputError, RecordError
+from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.pictures import artifacts_of, step_pictures
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt, RunView, State, StepRun, milliseconds, words
@@ -52,7 +53,7 @@ def report_html(record: RunRecord) -> str:
     Raises:
         RecordError: the record is damaged.
     """
-    view = RunView.of(record)
+    view = view_of(record)
     body = "".join(
         [
             *_header(record, view),
@@ -189,7 +190,7 @@ def _attempt(record: RunRecord, run: StepRun, number: int, attempt: Attempt) -> 
     for text in missing:
         yield f'<p class="note">{escape(text)}</p>'
     yield "</div><div>"
-    artifacts = [line for artifact in artifacts_of(attempt) for line in describe(artifact)]
+    artifacts = [line for artifact in artifacts_of(record, attempt) for line in describe(artifact)]
     if artifacts:
         yield f'<ul class="plain">{"".join(f"<li>{escape(line)}</li>" for line in artifacts)}</ul>'
     yield from _verdicts(attempt)
@@ -198,7 +199,7 @@ def _attempt(record: RunRecord, run: StepRun, number: int, attempt: Attempt) -> 
         latency = [1e3 * c.wall_latency_s for c in attempt.chunks]
         middle = milliseconds(sorted(latency)[len(latency) // 2] / 1e3)
         stale = max(c.staleness_s for c in attempt.chunks)
-        yield f'<p class="soft">{len(latency)} action chunks of {escape(attempt.chunks[0].chunk.policy or "policy")}, '
+        yield f'<p class="soft">{len(latency)} action chunks of {escape(attempt.chunks[0].policy or "policy")}, '
         yield f"median {middle}; executed at most {stale:.2f} s after their observation</p>"
         limit = _CHUNK_LIMIT_MS if max(latency) > _CHUNK_LIMIT_MS else None
         yield bars(latency, label="time to compute each chunk", unit="ms", limit=limit)

@@ -14,6 +14,7 @@ import pytest
 from hiervla.executor.record.compare import first_difference
 from hiervla.executor.record.describe import describe
 from hiervla.executor.record.draw import draw, half_blocks, marks, plain_blocks
+from hiervla.executor.record import fold
 from hiervla.executor.record.pictures import step_pictures
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import MemoryRecorder
@@ -202,7 +203,7 @@ def test_half_blocks_hold_two_pixels_in_each_character() -> None:
 
 def test_the_pictures_of_a_step_show_the_exact_recorded_frame(whole: Path) -> None:
     record = RunRecord.open(whole)
-    view = RunView.of(record)
+    view = fold.view_of(record)
     ((picture,), missing) = step_pictures(record, view.steps[0].attempts[0])
     assert missing == ()
     assert picture.frame == records.frame(0)
@@ -212,7 +213,7 @@ def test_the_pictures_of_a_step_show_the_exact_recorded_frame(whole: Path) -> No
 def test_a_picture_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     folder = records.make_record(tmp_path / "run")
     record = RunRecord.open(folder)
-    view = RunView.of(record)
+    view = fold.view_of(record)
     blob = record.frame_of(records.image_ref(records.frame(0))).rgb_blob
     (folder / "blobs" / f"{blob}.png").unlink()
     pictures, missing = step_pictures(record, view.steps[0].attempts[0])

@@ -12,6 +12,7 @@ from rich.text import Text
 from hiervla.cli.terminal import coloured, console, counts, outcome_text, run_tree
 from hiervla.executor.record.describe import describe, evidence
 from hiervla.executor.record.errors import RecordError
+from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt, RunView, StepRun, milliseconds, words
 from hiervla.representations import UnknownNameError
@@ -24,7 +25,7 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
         RecordError: it cannot be read.
     """
     record = RunRecord.open(path)
-    view = RunView.of(record)
+    view = view_of(record)
     if as_json:
         print(json.dumps(summary(record, view), indent=2))
         return
@@ -52,7 +53,7 @@ def show_step(
         UnknownNameError: there is no such step or attempt.
     """
     record = RunRecord.open(path)
-    view = RunView.of(record)
+    view = view_of(record)
     try:
         run = view.find(which)
     except KeyError:
@@ -194,10 +195,10 @@ def _print_step(record: RunRecord, run: StepRun, number: int, attempt: Attempt) 
         latency = [c.wall_latency_s for c in attempt.chunks]
         stale = max(c.staleness_s for c in attempt.chunks)
         out.print(
-            f"  {len(attempt.chunks)} chunks of '{attempt.chunks[0].chunk.policy}': {milliseconds(min(latency))} "
+            f"  {len(attempt.chunks)} chunks of '{attempt.chunks[0].policy}': {milliseconds(min(latency))} "
             f"to {milliseconds(max(latency))} each, executed at most {stale:.2f} s after their observation"
         )
-    for artifact in artifacts_of(attempt):
+    for artifact in artifacts_of(record, attempt):
         for line in describe(artifact):
             out.print(Text(f"  {line}"))
     pictures, missing = step_pictures(record, attempt)

@@ -125,7 +125,7 @@ def _step_label(view: RunView, chapter: Chapter, run: StepRun) -> Text:
 def _now(attempt: Attempt) -> list[str]:
     facts = []
     if attempt.chunks:
-        facts.append(f"{attempt.chunks[-1].chunk.policy or 'policy'}, chunk {attempt.chunks[-1].index + 1}")
+        facts.append(f"{attempt.chunks[-1].policy or 'policy'}, chunk {attempt.chunks[-1].index + 1}")
     elif attempt.transits:
         facts.append(f"{attempt.transits[-1].purpose} by {attempt.transits[-1].method}")
     if attempt.verdicts:
