@@ -73,9 +73,9 @@ def plan_change(before: Chapter, after: Chapter) -> PlanChange:
     """What became of the steps that ``before`` still had to do, in the plan that replaced it."""
     plan = after.answers[0].plan
     new = [plan.step(step_id) for step_id in plan.remaining]
-    asked = {step.id: step for step in before.plan.steps}
-    # What was attempted carries the points of its last grounding; the planner's own are in the plan.
-    old = [asked.get(step.id, step) for step in after.before]
+    # The latest answer knows best where the planner saw things; a begun step still has the points that it began with.
+    latest = {what(step): step for step in before.plan.steps}
+    old = [latest.get(what(step), step) for step in after.before]
     return compare_steps(old, new)
 
 

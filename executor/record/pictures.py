@@ -47,15 +47,28 @@ def step_pictures(record: RunRecord, attempt: Attempt) -> tuple[tuple[Picture, .
 
     3D artifacts without an image of their own are drawn into the first frame that shows them.
     """
-    artifacts = artifacts_of(record, attempt)
+    seen = attempt.observations[0].frames if len(attempt.observations) else ()
+    return pictures_of(record, artifacts_of(record, attempt), tuple(f.image for f in seen))
+
+
+def pictures_of(
+    record: RunRecord, artifacts: tuple[Artifact, ...], instead: tuple[ImageRef, ...] = ()
+) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+    """The frames that artifacts speak of with those artifacts drawn on them, and what is missing for more.
+
+    Args:
+        record: where the frames are.
+        artifacts: what to draw.
+        instead: images to draw on when no artifact names one.
+    """
     images: dict[str, ImageRef] = {a.image.sha256: a.image for a in artifacts if hasattr(a, "image")}
-    if not images and attempt.observations:
-        images = {f.image.sha256: f.image for f in attempt.observations[0].frames}
+    if not images:
+        images = {image.sha256: image for image in instead}
     frames: list[CameraFrame] = []
     missing: list[str] = []
     for image in images.values():
         try:
-            frames.append(record.frame(record.frame_of(image)))
+            frames.append(record.frame(record.frame_of(image), depth=False))
         except BlobError as error:
             missing.append(f"{error.blob} {error.problem}")
     pictures = []

@@ -199,14 +199,16 @@ class RunRecord:
             raise BlobError(self.path, where, "is named by an artifact but was never recorded")
         return min(frames, key=lambda f: (f.image.camera != image.camera, abs(f.image.time_s - image.time_s)))
 
-    def frame(self, record: FrameRecord) -> CameraFrame:
-        """The very frame that was recorded.
+    def frame(self, record: FrameRecord, *, depth: bool = True) -> CameraFrame:
+        """The very frame that was recorded; without its depth where nobody asks for it.
 
         Raises:
             BlobError: an image is missing or is not what was written.
         """
         rgb = self._decode(record.rgb_blob, "rgb", decode_rgb)
-        depth_m = None if record.depth_blob is None else self._decode(record.depth_blob, "depth", decode_depth)
+        depth_m = None
+        if depth and record.depth_blob is not None:
+            depth_m = self._decode(record.depth_blob, "depth", decode_depth)
         try:
             frame = CameraFrame(
                 name=record.image.camera,
@@ -229,7 +231,7 @@ class RunRecord:
         Raises:
             BlobError: it is not in the record, or is not what was written.
         """
-        return self.frame(self.frame_of(image)).rgb
+        return self.frame(self.frame_of(image), depth=False).rgb
 
     def observation(self, event: ObservationTaken) -> Observation:
         """The very observation that was recorded.

@@ -114,6 +114,7 @@ class Chapter:
         runs: the steps that were begun, in order.
         rejected: answers that did not pass the checks, before the one that did.
         before: steps that the plan before still had to do when this one replaced it.
+        settled: what had succeeded in this chapter when the latest answer came, by what it does.
     """
 
     index: int
@@ -121,6 +122,11 @@ class Chapter:
     runs: list[StepRun] = field(default_factory=list)
     rejected: list[ev.PlanRejected] = field(default_factory=list)
     before: tuple[Step, ...] = ()
+    settled: Counter[str] = field(default_factory=Counter)
+
+    def succeeded(self) -> Counter[str]:
+        """How often each thing to do was done in this chapter."""
+        return Counter(what(run.step) for run in self.runs if run.outcome == "succeeded")
 
     @property
     def plan(self) -> Plan:
@@ -141,8 +147,7 @@ class Chapter:
         begun = self.open_runs()
         entries = list(self.runs)
         # What succeeded after the latest answer still stands among its remaining steps.
-        finished = Counter(what(run.step) for run in self.runs if run.outcome == "succeeded")
-        finished -= Counter(what(self.plan.step(s)) for s in self.plan.done)
+        finished = self.succeeded() - self.settled
         for step_id in self.plan.remaining:
             step = self.plan.step(step_id)
             if begun.pop(what(step), None) is not None:
@@ -266,6 +271,7 @@ class RunView:
             expected = tuple(run.step for run in chapter.entries() if run.outcome != "succeeded")
             if [what(event.plan.step(s)) for s in event.plan.remaining] == [what(step) for step in expected]:
                 chapter.answers.append(event)
+                chapter.settled = chapter.succeeded()
                 chapter.rejected += rejected
                 return
         self.chapters.append(Chapter(len(self.chapters), [event], rejected=rejected, before=expected))

@@ -195,6 +195,8 @@ def test_inspect_prints_the_tree(copy: Path, capsys: pytest.CaptureFixture[str])
         "        ├── done placed: no (0.93)",
         "        └── 2 chunks, 15 ms each (median)",
         "plan 2  after s2: unreachable",
+        "├── - put the red mug on the top shelf",
+        "├── + put the red mug on the bottom shelf",
         "└── ✓ 3 put the red mug on the bottom shelf  0.1 s",
         "    └── succeeded  0.1 s",
         "        ├── ready reachable: yes (0.93)",
