@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hiervla.executor.record.streams import Tick
 
 E = TypeVar("E", bound=EventBase)
+T = TypeVar("T")
 
 # The fields before `type` are fixed by EventBase; the first match is therefore the event's own.
 _TYPE = re.compile(rb'"type":"([a-z_]+)"')
@@ -270,12 +271,25 @@ class RunRecord:
         # mcap is not needed by those who only look at events.
         from hiervla.executor.record.streams import STREAMS_FILE, read_ticks
 
+        yield from self._streamed(read_ticks, STREAMS_FILE)
+
+    def stream_messages(self) -> Iterator[tuple[str, int, bytes]]:
+        """(topic, log time [ns], JSON) of every state and command of the stream, as they were written.
+
+        Raises:
+            CorruptRecordError: the stream is damaged.
+        """
+        from hiervla.executor.record.streams import STREAMS_FILE, stream_messages
+
+        yield from self._streamed(stream_messages, STREAMS_FILE)
+
+    def _streamed(self, read: Callable[[Path], Iterator[T]], name: str) -> Iterator[T]:
         try:
-            yield from read_ticks(self.path / STREAMS_FILE)
+            yield from read(self.path / name)
         except FileNotFoundError:
-            raise CorruptRecordError(self.path, STREAMS_FILE, None, "is missing") from None
+            raise CorruptRecordError(self.path, name, None, "is missing") from None
         except Exception as error:  # the mcap package raises what struct, zstandard and it itself find
-            raise CorruptRecordError(self.path, STREAMS_FILE, None, str(error) or type(error).__name__) from error
+            raise CorruptRecordError(self.path, name, None, str(error) or type(error).__name__) from error
 
     def _decode(self, sha256: str, kind: BlobKind, decode: Any) -> Any:
         data = self.blobs.get(sha256, kind)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import learning, looking, records, running
+from hiervla.cli import exporting, learning, looking, records, running
 
 app = typer.Typer(
     name="hiervla",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 running.add_to(app)
 records.add_to(app)
+exporting.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
 
