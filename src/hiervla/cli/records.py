@@ -123,18 +123,21 @@ def replay(run: Run, as_json: AsJson = False) -> int:
 
 def report(
     run: Run,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[RUN2]", help="Another run, shown beside it.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The file; RUN.html beside the record by default.", show_default=False),
     ] = None,
 ) -> int:
-    """Write one self-contained HTML file about a run."""
+    """Write one self-contained HTML file about a run, or about two side by side."""
     from hiervla.executor.record.reader import RunRecord
     from hiervla.executor.report.html import write_report
 
     record = RunRecord.open(run)
     path = out or record.path.resolve().with_name(record.path.resolve().name + ".html")
-    write_report(record, path)
+    write_report(record, path, None if other is None else RunRecord.open(other))
     print(path)
     return 0
 
