@@ -64,15 +64,15 @@ class Plan(Typed):
         if len(set(ids)) != len(ids):
             raise ValueError(f"two steps have the same id: {ids}")
         if sorted([*self.done, *self.remaining]) != sorted(ids):
-            raise ValueError(
-                f"done {list(self.done)} and remaining {list(self.remaining)} do not part the steps {ids}"
-            )
+            raise ValueError(f"done {list(self.done)} and remaining {list(self.remaining)} do not part the steps {ids}")
         order = {s: i for i, s in enumerate([*self.done, *self.remaining])}
         for step in self.steps:
             for needed in step.depends_on:
                 if needed not in order:
                     raise ValueError(f"step {step.id} depends on '{needed}', which is not in the plan")
-        late = [(needed, step.id) for step in self.steps for needed in step.depends_on if order[needed] >= order[step.id]]
+        late = [
+            (needed, step.id) for step in self.steps for needed in step.depends_on if order[needed] >= order[step.id]
+        ]
         if late:
             # An order that keeps every dependency proves that there is no circle: networkx is only needed without one.
             import networkx as nx

@@ -161,7 +161,9 @@ def _messages(item: Item) -> Iterator[_Message]:
             if frame.depth_m is not None:
                 yield make(f"{where}/depth", "foxglove.RawImage", _depth(item))
         case Overlay(time_s, camera, _, marks, _):
-            yield _maker(time_s)(f"/camera/{camera}/annotations", "foxglove.ImageAnnotations", _annotations(time_s, marks))
+            yield _maker(time_s)(
+                f"/camera/{camera}/annotations", "foxglove.ImageAnnotations", _annotations(time_s, marks)
+            )
         case Said(time_s, level, text, event, line):
             values = {
                 "timestamp": stamp(time_s),

@@ -117,7 +117,10 @@ class SpanSubscriber:
         attributes: dict[str, Any] = {KIND: "LLM", "output.value": said, "hiervla.event": event.id}
         made = None
         if isinstance(event, ev.PlanProposed):
-            attributes |= {"input.value": f"{event.plan.goal} ({event.reason})", "hiervla.steps": len(event.plan.remaining)}
+            attributes |= {
+                "input.value": f"{event.plan.goal} ({event.reason})",
+                "hiervla.steps": len(event.plan.remaining),
+            }
             made = event.plan.provenance
         elif isinstance(event, ev.PlanRefused):
             made = event.refusal.provenance

@@ -17,8 +17,16 @@ from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.light import AnyEvent
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import RunView, milliseconds, sentence, words
-from hiervla.representations import AffordanceMap, Artifact, Boxes, CameraFrame, Constraints, Keypoints, Waypoints2D
-from hiervla.representations import Waypoints3D
+from hiervla.representations import (
+    AffordanceMap,
+    Artifact,
+    Boxes,
+    CameraFrame,
+    Constraints,
+    Keypoints,
+    Waypoints2D,
+    Waypoints3D,
+)
 from hiervla.representations import events as ev
 from hiervla.representations.events import FrameRecord
 

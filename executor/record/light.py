@@ -183,4 +183,3 @@ def _strip(values: dict[str, Any]) -> None:
 
 def _without_maps(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [a for a in artifacts if a["kind"] not in MAP_KINDS]
-

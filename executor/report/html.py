@@ -204,4 +204,3 @@ def _about(record: RunRecord) -> Iterator[str]:
     settings = ", ".join(f"{k} = {v}" for k, v in m.config.items())
     if settings:
         yield f"<details><summary>settings</summary><p><code>{escape(settings)}</code></p></details>"
-

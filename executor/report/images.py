@@ -50,7 +50,8 @@ class Images:
 
     def defs(self) -> str:
         """The images themselves, for the end of the page."""
-        return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{"".join(self._defs.values())}</defs></svg>'
+        images = "".join(self._defs.values())
+        return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{images}</defs></svg>'
 
     def _take(self, frame: CameraFrame) -> str | None:
         name = f"i{frame.sha256[:16]}"

@@ -214,7 +214,9 @@ def test_ctrl_c_ends_following_another_process_with_130(tmp_path: Path) -> None:
     recorder = RunRecorder.create(folder, records.manifest(), durable=False)
     play = records.Script(recorder)
     command = [sys.executable, "-m", "hiervla.cli", "inspect", str(folder), "--follow"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

@@ -188,6 +188,8 @@ def test_every_archetype_takes_what_it_is_given(whole: Path, tmp_path: Path) -> 
 
 
 @needs_rerun
-def test_a_file_that_cannot_be_written_is_named(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_is_named(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["view", str(whole), "--save", str(tmp_path / "no" / "out.rrd")]) == 1
     assert "cannot be written: No such file or directory" in " ".join(capsys.readouterr().err.split())

@@ -40,8 +40,8 @@ def rewrite(folder: Path, *more: dict[str, Any], drop: int = 0) -> Path:
     previous = digest((folder / "manifest.json").read_bytes())
     lines = []
     for number, event in enumerate([*events, *more], 1):
-        event = {**event, "id": f"e{number}"}
-        line = encode_line(number, previous, json.dumps(event, separators=(",", ":")).encode())
+        named = {**event, "id": f"e{number}"}
+        line = encode_line(number, previous, json.dumps(named, separators=(",", ":")).encode())
         previous = digest(line[:-1])
         lines.append(line)
     (folder / "events.jsonl").write_bytes(b"".join(lines))

@@ -83,6 +83,4 @@ def _say(text: str) -> None:
     except (OSError, ValueError):
         pass
     one = " ".join(text.split())
-    print(
-        textwrap.fill(f"hiervla: {one}", width, break_long_words=False, break_on_hyphens=False), file=sys.stderr
-    )
+    print(textwrap.fill(f"hiervla: {one}", width, break_long_words=False, break_on_hyphens=False), file=sys.stderr)

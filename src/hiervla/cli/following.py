@@ -72,7 +72,11 @@ def _lines(tail: Tail, out: Console, sleep: Callable[[float], object], *, as_jso
         if tail.finished and quiet_s >= SEALING_S:
             return
         if quiet_s >= SILENCE_S and not told and not as_json:
-            out.print(Text(f"nothing new for {SILENCE_S:.0f} s: the run may have been killed; Ctrl-C ends this", "yellow"))
+            out.print(
+                Text(
+                    f"nothing new for {SILENCE_S:.0f} s: the run may have been killed; Ctrl-C ends this", style="yellow"
+                )
+            )
             told = True
         sleep(PERIOD_S)
         quiet_s += PERIOD_S
