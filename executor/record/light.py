@@ -65,7 +65,8 @@ def head(line: Line) -> Head:
     match, kind = _HEAD.match(line.event), _TYPE.search(line.event)
     if match is not None and kind is not None:
         name, parent, time_s, wall_time_s = match.groups()
-        return Head(name.decode(), parent and parent.decode(), float(time_s), float(wall_time_s), kind[1].decode())
+        at = parent.decode() if parent else None
+        return Head(name.decode(), at, float(time_s), float(wall_time_s), kind[1].decode())
     values = from_json(line.event)
     try:
         parent = values.get("parent")
