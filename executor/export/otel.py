@@ -195,7 +195,8 @@ class SpanSubscriber:
         span.add_event(event.type, attributes, timestamp=now)
 
     def _child(self, name: str, parent: Span | None, start_ns: int, attributes: dict[str, Any]) -> Span:
-        context = self._trace.set_span_in_context(parent or self._run) if parent or self._run else None
+        above = parent or self._run
+        context = None if above is None else self._trace.set_span_in_context(above)
         return self._tracer.start_span(name, context=context, start_time=start_ns, attributes=attributes)
 
     def _end_step(self) -> None:

@@ -28,9 +28,9 @@ def pair(a: RunRecord, view_a: RunView, b: RunRecord, view_b: RunView, images: I
         for notice in record.notices:
             yield f'<p class="note">{name}: {escape(notice)}</p>'
     yield "<table><thead><tr><th></th><th>A</th><th>B</th></tr></thead><tbody>"
-    for label, x, y in _facts(a, view_a, b, view_b):
-        tone = "" if x == y else ' class="unsure"'
-        yield f"<tr><th>{label}</th><td{tone}>{escape(x)}</td><td{tone}>{escape(y)}</td></tr>"
+    for label, left, right in _facts(a, view_a, b, view_b):
+        tone = "" if left == right else ' class="unsure"'
+        yield f"<tr><th>{label}</th><td{tone}>{escape(left)}</td><td{tone}>{escape(right)}</td></tr>"
     yield "</tbody></table></header><h2>First difference</h2>"
     try:
         found = first_difference(a, b)

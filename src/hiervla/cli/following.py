@@ -102,12 +102,12 @@ def _say(out: Console, view: RunView, event: AnyEvent, *, new_chapter: bool) -> 
             return
         case _ if isinstance(event, _QUIET):
             return
-    text = sentence(event)
-    if text:
+    said = sentence(event)
+    if said:
         style = ""
         if isinstance(event, ev.StepFinished):
             style = "green" if event.outcome == "succeeded" else "red"
-        out.print(_at(event).append(text, style=style), soft_wrap=True)
+        out.print(_at(event).append(said, style=style), soft_wrap=True)
 
 
 def _at(event: AnyEvent) -> Text:
