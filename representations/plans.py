@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import networkx as nx
 from pydantic import Field, model_validator
 
 from hiervla.representations._base import SCHEMA_VERSION, Fraction, Typed
 from hiervla.representations.artifacts import Artifact, Provenance
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 
@@ -62,24 +64,30 @@ class Plan(Typed):
         if len(set(ids)) != len(ids):
             raise ValueError(f"two steps have the same id: {ids}")
         if sorted([*self.done, *self.remaining]) != sorted(ids):
-            raise ValueError(
-                f"done {list(self.done)} and remaining {list(self.remaining)} do not part the steps {ids}"
-            )
+            raise ValueError(f"done {list(self.done)} and remaining {list(self.remaining)} do not part the steps {ids}")
         order = {s: i for i, s in enumerate([*self.done, *self.remaining])}
         for step in self.steps:
             for needed in step.depends_on:
                 if needed not in order:
                     raise ValueError(f"step {step.id} depends on '{needed}', which is not in the plan")
-        graph = self.graph()
-        if not nx.is_directed_acyclic_graph(graph):
-            raise ValueError(f"steps depend on each other in a circle: {nx.find_cycle(graph)}")
-        for before, after in graph.edges:
-            if order[before] > order[after]:
-                raise ValueError(f"step {after} is ordered before {before}, on which it depends")
+        late = [
+            (needed, step.id) for step in self.steps for needed in step.depends_on if order[needed] >= order[step.id]
+        ]
+        if late:
+            # An order that keeps every dependency proves that there is no circle: networkx is only needed without one.
+            import networkx as nx
+
+            graph = self.graph()
+            if not nx.is_directed_acyclic_graph(graph):
+                raise ValueError(f"steps depend on each other in a circle: {nx.find_cycle(graph)}")
+            before, after = late[0]
+            raise ValueError(f"step {after} is ordered before {before}, on which it depends")
         return self
 
     def graph(self) -> nx.DiGraph[str]:
         """Dependencies as a directed graph; an edge leads from a step to one that needs it."""
+        import networkx as nx
+
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(s.id for s in self.steps)
         graph.add_edges_from((needed, s.id) for s in self.steps for needed in s.depends_on)

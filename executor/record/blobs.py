@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import zstandard
-from PIL import Image
 
 from hiervla.executor.record.errors import BlobError, RecordWriteError
 
@@ -101,6 +99,8 @@ class BlobStore:
 
 def encode_rgb(rgb: Pixels) -> bytes:
     """PNG of an (H, W, 3) uint8 image."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     # Level 1 is three times as fast as the default and costs a tenth in size.
     Image.fromarray(rgb, "RGB").save(buffer, "PNG", compress_level=1)
@@ -113,6 +113,8 @@ def decode_rgb(data: bytes) -> Pixels:
     Raises:
         ValueError: it is no such PNG.
     """
+    from PIL import Image
+
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             if image.mode != "RGB" or image.width * image.height > _MAX_PIXELS:
@@ -169,12 +171,16 @@ def decode_snapshot(data: bytes) -> bytes:
 
 
 def _pack(values: np.ndarray[Any, Any]) -> bytes:
+    import zstandard
+
     delta = np.diff(values, axis=1, prepend=values.dtype.type(0))
     planes = np.ascontiguousarray(delta).view(np.uint8).reshape(-1, values.dtype.itemsize).T
     return zstandard.compress(np.ascontiguousarray(planes).tobytes(), 3)
 
 
 def _unpack(data: bytes, dtype: str, height: int, width: int) -> np.ndarray[Any, Any]:
+    import zstandard
+
     itemsize = np.dtype(dtype).itemsize
     size = height * width * itemsize
     try:

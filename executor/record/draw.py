@@ -101,7 +101,7 @@ def marks(frame: CameraFrame, artifacts: Iterable[Artifact]) -> list[tuple[float
             case Boxes():
                 points += [((b.u_min + b.u_max) / 2, (b.v_min + b.v_max) / 2) for b in artifact.boxes]
             case _:
-                points += _projected(frame, artifact)
+                points += projected(frame, artifact)
     return points
 
 
@@ -109,7 +109,7 @@ def _speaks_of(artifact: Artifact, frame: CameraFrame) -> bool:
     image = getattr(artifact, "image", None)
     if image is not None:
         return bool(image.sha256 == frame.sha256)
-    return bool(_projected(frame, artifact))
+    return bool(projected(frame, artifact))
 
 
 def _heat(rgb: Pixels, artifact: AffordanceMap) -> Pixels:
@@ -183,14 +183,14 @@ def _outline(pen: _Pen, frame: CameraFrame, artifact: Artifact, colour: Colour) 
             for waypoint in artifact.points:
                 pen.dot(waypoint.u, waypoint.v, _GRIPPER[waypoint.gripper])
         case _:
-            points = _projected(frame, artifact)
+            points = projected(frame, artifact)
             if isinstance(artifact, Waypoints3D):
                 pen.path(points, colour)
             for u, v in points:
                 pen.dot(u, v, colour)
 
 
-def _projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float]]:
+def projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float]]:
     """(u, v) [px] of the points of a 3D artifact that lie in the image."""
     match artifact:
         case Waypoints3D():

@@ -13,6 +13,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+EVENTS_FILE = "events.jsonl"
+
 _LINE = re.compile(
     rb'(\{"seq":([1-9][0-9]{0,15}),"prev":"([0-9a-f]{64})",)"crc":"([0-9a-f]{8})","event":(\{.*\})\}', re.DOTALL
 )

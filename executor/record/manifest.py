@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
-import subprocess
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -94,6 +91,8 @@ class Manifest(Typed):
         parent: ForkOf | None = None,
     ) -> Manifest:
         """A manifest for a run that starts now on this computer."""
+        import platform
+
         now = datetime.now(UTC)
         return cls(
             run_id=run_id or new_run_id(instruction, seed, now),
@@ -173,6 +172,8 @@ def new_run_folder(parent: Path | str, run_id: str) -> Path:
 
 def package_versions() -> dict[str, str]:
     """Installed versions of what decides or moves."""
+    from importlib import metadata
+
     versions = {}
     for name in _PACKAGES:
         try:
@@ -184,6 +185,8 @@ def package_versions() -> dict[str, str]:
 
 def git_revision() -> str | None:
     """Revision of the checkout that hiervla runs from, or None when it was installed from a wheel."""
+    import subprocess
+
     root = Path(hiervla.__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

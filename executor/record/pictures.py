@@ -9,6 +9,7 @@ from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt
 from hiervla.representations import Artifact, CameraFrame, ImageRef
+from hiervla.representations.events import StepStarted
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,17 @@ class Picture:
         return draw(self.frame, self.artifacts, scale)
 
 
-def artifacts_of(attempt: Attempt) -> tuple[Artifact, ...]:
-    """What an attempt acted on: its grounded artifacts, or the plan's where it did not get to ground them."""
+def artifacts_of(record: RunRecord, attempt: Attempt) -> tuple[Artifact, ...]:
+    """What an attempt acted on: its grounded artifacts, or the plan's where it did not get to ground them.
+
+    Raises:
+        CorruptRecordError: the line of one of these events holds no event.
+    """
     grounded = tuple(artifact for event in attempt.grounded for artifact in event.artifacts)
-    return grounded or attempt.started.step.artifacts
+    if grounded:
+        return grounded
+    started = record.event(attempt.started.id)
+    return started.step.artifacts if isinstance(started, StepStarted) else ()
 
 
 def step_pictures(record: RunRecord, attempt: Attempt) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
@@ -39,15 +47,28 @@ def step_pictures(record: RunRecord, attempt: Attempt) -> tuple[tuple[Picture, .
 
     3D artifacts without an image of their own are drawn into the first frame that shows them.
     """
-    artifacts = artifacts_of(attempt)
+    seen = attempt.observations[0].frames if len(attempt.observations) else ()
+    return pictures_of(record, artifacts_of(record, attempt), tuple(f.image for f in seen))
+
+
+def pictures_of(
+    record: RunRecord, artifacts: tuple[Artifact, ...], instead: tuple[ImageRef, ...] = ()
+) -> tuple[tuple[Picture, ...], tuple[str, ...]]:
+    """The frames that artifacts speak of with those artifacts drawn on them, and what is missing for more.
+
+    Args:
+        record: where the frames are.
+        artifacts: what to draw.
+        instead: images to draw on when no artifact names one.
+    """
     images: dict[str, ImageRef] = {a.image.sha256: a.image for a in artifacts if hasattr(a, "image")}
-    if not images and attempt.observations:
-        images = {f.image.sha256: f.image for f in attempt.observations[0].frames}
+    if not images:
+        images = {image.sha256: image for image in instead}
     frames: list[CameraFrame] = []
     missing: list[str] = []
     for image in images.values():
         try:
-            frames.append(record.frame(record.frame_of(image)))
+            frames.append(record.frame(record.frame_of(image), depth=False))
         except BlobError as error:
             missing.append(f"{error.blob} {error.problem}")
     pictures = []

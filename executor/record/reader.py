@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
 from hiervla.executor.record.blobs import BlobKind, BlobStore, blob_name, decode_depth, decode_rgb, decode_snapshot
 from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
-from hiervla.executor.record.lines import Line, LineError, decode_line, digest
+from hiervla.executor.record.light import AnyEvent, parse
+from hiervla.executor.record.lines import EVENTS_FILE, Line, LineError, decode_line, digest
 from hiervla.executor.record.manifest import Manifest, read_manifest
-from hiervla.executor.record.streams import STREAMS_FILE, Tick, read_ticks
-from hiervla.executor.record.writer import EVENTS_FILE
 from hiervla.representations import EVENT_ADAPTER, CameraFrame, Event, ImageRef, Observation, Proprioception
 from hiervla.representations.events import (
     EventBase,
@@ -28,7 +27,11 @@ from hiervla.representations.events import (
     SnapshotTaken,
 )
 
+if TYPE_CHECKING:
+    from hiervla.executor.record.streams import Tick
+
 E = TypeVar("E", bound=EventBase)
+T = TypeVar("T")
 
 # The fields before `type` are fixed by EventBase; the first match is therefore the event's own.
 _TYPE = re.compile(rb'"type":"([a-z_]+)"')
@@ -112,15 +115,51 @@ class RunRecord:
             KeyError: there is none.
             CorruptRecordError: the line holds no event of this version.
         """
-        number = which if isinstance(which, int) else int(which[1:]) if re.fullmatch(r"e[1-9]\d*", which) else 0
-        if not 1 <= number <= len(self.lines):
-            raise KeyError(f"no event '{which}' in a record of {len(self.lines)}")
+        number = self.number(which)
         try:
             return EVENT_ADAPTER.validate_json(self.lines[number - 1].event)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise CorruptRecordError(self.path, EVENTS_FILE, number, f"{where}: {first['msg']}") from None
+            raise self.corrupt(number, error) from None
+
+    def any_event(self, which: int | str) -> AnyEvent:
+        """Like :meth:`event`, but one of a type that this version does not know is given as it is.
+
+        Raises:
+            KeyError: there is none.
+            CorruptRecordError: the line holds no event.
+        """
+        number = self.number(which)
+        try:
+            return parse(self.lines[number - 1])
+        except ValidationError as error:
+            raise self.corrupt(number, error) from None
+
+    def any_events(self) -> Iterator[AnyEvent]:
+        """Every event in order, those of unknown types too.
+
+        Raises:
+            CorruptRecordError: a line holds no event.
+        """
+        return (self.any_event(number) for number in range(1, len(self.lines) + 1))
+
+    def number(self, which: int | str) -> int:
+        """The line of an event that is named by its line or its id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        number = which if isinstance(which, int) else int(which[1:]) if re.fullmatch(r"e[1-9]\d*", which) else 0
+        if not 1 <= number <= len(self.lines):
+            raise KeyError(f"no event '{which}' in a record of {len(self.lines)}")
+        return number
+
+    def corrupt(self, number: int, error: ValueError) -> CorruptRecordError:
+        """The error for a line that holds no event, from what its parser said."""
+        if not isinstance(error, ValidationError):
+            return CorruptRecordError(self.path, EVENTS_FILE, number, str(error))
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return CorruptRecordError(self.path, EVENTS_FILE, number, f"{where}: {first['msg']}")
 
     def of(self, event_class: type[E]) -> Iterator[E]:
         """The events of one class, in order; the others are not parsed."""
@@ -161,14 +200,16 @@ class RunRecord:
             raise BlobError(self.path, where, "is named by an artifact but was never recorded")
         return min(frames, key=lambda f: (f.image.camera != image.camera, abs(f.image.time_s - image.time_s)))
 
-    def frame(self, record: FrameRecord) -> CameraFrame:
-        """The very frame that was recorded.
+    def frame(self, record: FrameRecord, *, depth: bool = True) -> CameraFrame:
+        """The very frame that was recorded; without its depth where nobody asks for it.
 
         Raises:
             BlobError: an image is missing or is not what was written.
         """
         rgb = self._decode(record.rgb_blob, "rgb", decode_rgb)
-        depth_m = None if record.depth_blob is None else self._decode(record.depth_blob, "depth", decode_depth)
+        depth_m = None
+        if depth and record.depth_blob is not None:
+            depth_m = self._decode(record.depth_blob, "depth", decode_depth)
         try:
             frame = CameraFrame(
                 name=record.image.camera,
@@ -191,7 +232,7 @@ class RunRecord:
         Raises:
             BlobError: it is not in the record, or is not what was written.
         """
-        return self.frame(self.frame_of(image)).rgb
+        return self.frame(self.frame_of(image), depth=False).rgb
 
     def observation(self, event: ObservationTaken) -> Observation:
         """The very observation that was recorded.
@@ -227,12 +268,28 @@ class RunRecord:
         Raises:
             CorruptRecordError: the stream is damaged.
         """
+        # mcap is not needed by those who only look at events.
+        from hiervla.executor.record.streams import STREAMS_FILE, read_ticks
+
+        yield from self._streamed(read_ticks, STREAMS_FILE)
+
+    def stream_messages(self) -> Iterator[tuple[str, int, bytes]]:
+        """(topic, log time [ns], JSON) of every state and command of the stream, as they were written.
+
+        Raises:
+            CorruptRecordError: the stream is damaged.
+        """
+        from hiervla.executor.record.streams import STREAMS_FILE, stream_messages
+
+        yield from self._streamed(stream_messages, STREAMS_FILE)
+
+    def _streamed(self, read: Callable[[Path], Iterator[T]], name: str) -> Iterator[T]:
         try:
-            yield from read_ticks(self.path / STREAMS_FILE)
+            yield from read(self.path / name)
         except FileNotFoundError:
-            raise CorruptRecordError(self.path, STREAMS_FILE, None, "is missing") from None
+            raise CorruptRecordError(self.path, name, None, "is missing") from None
         except Exception as error:  # the mcap package raises what struct, zstandard and it itself find
-            raise CorruptRecordError(self.path, STREAMS_FILE, None, str(error) or type(error).__name__) from error
+            raise CorruptRecordError(self.path, name, None, str(error) or type(error).__name__) from error
 
     def _decode(self, sha256: str, kind: BlobKind, decode: Any) -> Any:
         data = self.blobs.get(sha256, kind)

@@ -71,6 +71,10 @@ _SCHEMAS = {
 }
 
 
+STREAM_SCHEMAS: dict[str, bytes] = {name: schema for name, _, schema in _SCHEMAS.values()}
+"""JSON Schema of the messages of both topics, by their schema's name."""
+
+
 @dataclass(frozen=True)
 class Tick:
     """One control tick: the sensed state, and the command that was given in it."""
@@ -170,6 +174,19 @@ def read_ticks(path: Path) -> Iterator[Tick]:
         yield _tick(sequence, state, values)
         state = None
         expected += 1
+
+
+def stream_messages(path: Path) -> Iterator[tuple[str, int, bytes]]:
+    """(topic, log time [ns], JSON) of every state and command, as they were written.
+
+    Raises:
+        ValueError: the file is damaged before its end; the message says where.
+        FileNotFoundError: there is none.
+    """
+    topics = {number: topic for number, (_, topic, _) in _SCHEMAS.items()}
+    for channel, _, time_ns, data in _messages(path):
+        if channel in topics:
+            yield topics[channel], time_ns, data
 
 
 def finish(path: Path, extra: Iterable[ExtraMessage] = ()) -> None:

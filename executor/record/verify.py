@@ -9,10 +9,9 @@ from typing import Literal
 
 from hiervla.executor.record.blobs import BLOBS_FOLDER
 from hiervla.executor.record.errors import BlobError, CorruptRecordError
-from hiervla.executor.record.lines import digest
+from hiervla.executor.record.lines import EVENTS_FILE, digest
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.streams import STREAMS_FILE, is_finished
-from hiervla.executor.record.writer import EVENTS_FILE
 from hiervla.representations import Event
 from hiervla.representations import events as ev
 

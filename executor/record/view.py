@@ -1,34 +1,66 @@
 """A run as people look at it: chapters, steps, attempts.
 
-One fold over events, which live progress, ``inspect`` and ``report`` share.
+One fold over events, which live progress, ``inspect`` and ``report`` share. It takes whole events, or, from a record,
+light ones and such that are parsed when somebody looks at them (:mod:`hiervla.executor.record.fold`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from hiervla.representations import Event, Plan, Refusal, Step
+from hiervla.executor.record.light import AnyEvent, ChunkFacts, UnknownEvent
+from hiervla.representations import Plan, Refusal, Step
 from hiervla.representations import events as ev
 from hiervla.representations.plans import StepOutcome
 
 State = Literal["waiting", "running", "succeeded", "failed", "not_begun", "unfinished"]
+E = TypeVar("E", bound=ev.EventBase)
+
+
+class EventList(Generic[E]):
+    """Events in order; one of a record is parsed when it is looked at for the first time."""
+
+    def __init__(self) -> None:
+        self._items: list[E | Callable[[], E]] = []
+
+    def append(self, item: E | Callable[[], E]) -> None:
+        """Add an event, or a function that gives it."""
+        self._items.append(item)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> E:
+        item = self._items[index]
+        if not isinstance(item, ev.EventBase):
+            item = self._items[index] = item()
+        return item
+
+    def __iter__(self) -> Iterator[E]:
+        return (self[index] for index in range(len(self._items)))
 
 
 @dataclass
 class Attempt:
-    """One attempt at a step, with all that happened in it, in order."""
+    """One attempt at a step, with all that happened in it, in order.
+
+    Attributes:
+        started: light where it comes from a record: the step's maps are in the record's own event.
+        other: what this version has no place for.
+    """
 
     started: ev.StepStarted
     finished: ev.StepFinished | None = None
-    grounded: list[ev.Grounded] = field(default_factory=list)
+    grounded: EventList[ev.Grounded] = field(default_factory=EventList)
     verdicts: list[ev.VerdictGiven] = field(default_factory=list)
     transits: list[ev.TransitPlanned] = field(default_factory=list)
-    chunks: list[ev.ChunkProposed] = field(default_factory=list)
-    observations: list[ev.ObservationTaken] = field(default_factory=list)
+    chunks: list[ChunkFacts] = field(default_factory=list)
+    observations: EventList[ev.ObservationTaken] = field(default_factory=EventList)
     envelope: list[ev.EnvelopeFired] = field(default_factory=list)
+    other: list[AnyEvent] = field(default_factory=list)
 
     @property
     def outcome(self) -> StepOutcome | None:
@@ -80,11 +112,21 @@ class Chapter:
     Attributes:
         answers: the planner's answers, the first with the reason for which it was asked.
         runs: the steps that were begun, in order.
+        rejected: answers that did not pass the checks, before the one that did.
+        before: steps that the plan before still had to do when this one replaced it.
+        settled: what had succeeded in this chapter when the latest answer came, by what it does.
     """
 
     index: int
     answers: list[ev.PlanProposed]
     runs: list[StepRun] = field(default_factory=list)
+    rejected: list[ev.PlanRejected] = field(default_factory=list)
+    before: tuple[Step, ...] = ()
+    settled: Counter[str] = field(default_factory=Counter)
+
+    def succeeded(self) -> Counter[str]:
+        """How often each thing to do was done in this chapter."""
+        return Counter(what(run.step) for run in self.runs if run.outcome == "succeeded")
 
     @property
     def plan(self) -> Plan:
@@ -98,21 +140,20 @@ class Chapter:
 
     def open_runs(self) -> dict[str, StepRun]:
         """Begun steps that have not succeeded, by what they do."""
-        return {_what(run.step): run for run in self.runs if run.outcome != "succeeded"}
+        return {what(run.step): run for run in self.runs if run.outcome != "succeeded"}
 
     def entries(self) -> list[StepRun]:
         """The steps that were begun, then those that the latest plan still has to begin."""
         begun = self.open_runs()
         entries = list(self.runs)
         # What succeeded after the latest answer still stands among its remaining steps.
-        finished = Counter(_what(run.step) for run in self.runs if run.outcome == "succeeded")
-        finished -= Counter(_what(self.plan.step(s)) for s in self.plan.done)
+        finished = self.succeeded() - self.settled
         for step_id in self.plan.remaining:
             step = self.plan.step(step_id)
-            if begun.pop(_what(step), None) is not None:
+            if begun.pop(what(step), None) is not None:
                 continue
-            if finished[_what(step)] > 0:
-                finished[_what(step)] -= 1
+            if finished[what(step)] > 0:
+                finished[what(step)] -= 1
             else:
                 entries.append(StepRun(step))
         return entries
@@ -130,22 +171,23 @@ class RunView:
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[ev.Note] = field(default_factory=list)
     envelope: list[ev.EnvelopeFired] = field(default_factory=list)
+    other: list[AnyEvent] = field(default_factory=list)
     time_s: float = 0.0
     events: int = 0
     current: Attempt | None = None
+    _unanswered: list[ev.PlanRejected] = field(default_factory=list)
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> RunView:
+    def of(cls, events: Iterable[AnyEvent]) -> RunView:
         """The view after all of ``events``."""
         view = cls()
         for event in events:
             view.add(event)
         return view
 
-    def add(self, event: Event) -> None:
+    def add(self, event: AnyEvent) -> None:
         """Take in the next event."""
-        self.events += 1
-        self.time_s = max(self.time_s, event.time_s)
+        self.pass_over(event.time_s)
         match event:
             case ev.RunStarted():
                 self.started = event
@@ -155,6 +197,7 @@ class RunView:
                 self._plan(event)
             case ev.PlanRejected():
                 self.rejected.append(event)
+                self._unanswered.append(event)
             case ev.PlanRefused():
                 self.refusals.append(event.refusal)
             case ev.StepStarted():
@@ -169,9 +212,20 @@ class RunView:
                 self.envelope.append(event)
                 if self.current:
                     self.current.envelope.append(event)
-            case _:
+            case ev.ObservationTaken() | ev.Grounded() | ev.VerdictGiven() | ev.TransitPlanned() | ev.ChunkProposed():
                 if self.current:
                     self._detail(self.current, event)
+            case ev.SnapshotTaken() | ev.RecordSealed():
+                pass
+            case _:
+                self.other.append(event)
+                if self.current:
+                    self.current.other.append(event)
+
+    def pass_over(self, time_s: float) -> None:
+        """Count an event whose content is of no interest, or was already taken in."""
+        self.events += 1
+        self.time_s = max(self.time_s, time_s)
 
     @property
     def chapter(self) -> Chapter | None:
@@ -211,18 +265,22 @@ class RunView:
     def _plan(self, event: ev.PlanProposed) -> None:
         chapter = self.chapter
         self.current = None
+        rejected, self._unanswered = self._unanswered, []
+        expected: tuple[Step, ...] = ()
         if chapter is not None:
-            expected = [_what(run.step) for run in chapter.entries() if run.outcome != "succeeded"]
-            if [_what(event.plan.step(s)) for s in event.plan.remaining] == expected:
+            expected = tuple(run.step for run in chapter.entries() if run.outcome != "succeeded")
+            if [what(event.plan.step(s)) for s in event.plan.remaining] == [what(step) for step in expected]:
                 chapter.answers.append(event)
+                chapter.settled = chapter.succeeded()
+                chapter.rejected += rejected
                 return
-        self.chapters.append(Chapter(len(self.chapters), [event]))
+        self.chapters.append(Chapter(len(self.chapters), [event], rejected=rejected, before=expected))
 
     def _start(self, event: ev.StepStarted) -> None:
         chapter = self.chapter
         if chapter is None:
             return
-        run = chapter.open_runs().get(_what(event.step))
+        run = chapter.open_runs().get(what(event.step))
         if run is None:
             run = StepRun(event.step, len(self.steps) + 1)
             chapter.runs.append(run)
@@ -232,7 +290,7 @@ class RunView:
         run.attempts.append(self.current)
 
     @staticmethod
-    def _detail(attempt: Attempt, event: Event) -> None:
+    def _detail(attempt: Attempt, event: AnyEvent) -> None:
         match event:
             case ev.ObservationTaken():
                 attempt.observations.append(event)
@@ -243,17 +301,17 @@ class RunView:
             case ev.TransitPlanned():
                 attempt.transits.append(event)
             case ev.ChunkProposed():
-                attempt.chunks.append(event)
+                attempt.chunks.append(ChunkFacts.of(event))
             case _:
                 pass
 
 
-def _what(step: Step) -> str:
+def what(step: Step) -> str:
     """What a step does, whatever its id: two plans may number the same step differently."""
     return f"{step.skill}{sorted(step.args.items())}"
 
 
-def sentence(event: Event) -> str:
+def sentence(event: AnyEvent) -> str:
     """An event in one line; empty for one that only carries data."""
     match event:
         case ev.RunStarted():
@@ -285,8 +343,22 @@ def sentence(event: Event) -> str:
             return f"{event.level}: {event.message}"
         case ev.RunFinished():
             return f"run {words(event.outcome)}: {event.message}"
-        case _:
+        case ev.ObservationTaken() | ev.SnapshotTaken() | ev.RecordSealed():
             return ""
+        case _:
+            return _generic(event)
+
+
+def _generic(event: AnyEvent) -> str:
+    """An event that has no sentence of its own: its type, and what of its fields is short."""
+    fields = event.fields() if isinstance(event, UnknownEvent) else event.model_dump(mode="json")
+    known = ev.EventBase.model_fields
+    facts = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in fields.items()
+        if name not in known and name != "type" and isinstance(value, str | int | float) and len(str(value)) <= 120
+    ]
+    return f"{words(event.type)}{': ' if facts else ''}{', '.join(facts)}"
 
 
 def verdict_text(event: ev.VerdictGiven) -> str:

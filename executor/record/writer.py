@@ -10,15 +10,13 @@ import numpy as np
 
 from hiervla.executor.record.blobs import BLOBS_FOLDER, BlobKind, BlobStore
 from hiervla.executor.record.errors import RecordExistsError, RecordWriteError
-from hiervla.executor.record.lines import digest, encode_line
+from hiervla.executor.record.lines import EVENTS_FILE, digest, encode_line
 from hiervla.executor.record.manifest import MANIFEST_FILE, Manifest
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.record.streams import STREAMS_FILE, StreamWriter, Tick, finish
 from hiervla.executor.record.viewer import viewer_messages
 from hiervla.representations import HiervlaError, JointCommand, Proprioception
 from hiervla.representations.events import EventBase, Note, ObservationTaken, RecordSealed, SnapshotTaken
-
-EVENTS_FILE = "events.jsonl"
 
 
 class RunRecorder(Recorder):

@@ -2,76 +2,77 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
-from hiervla.executor.record.describe import describe, evidence
-from hiervla.executor.record.draw import Pixels
+from hiervla.executor.record.changes import plan_change
 from hiervla.executor.record.errors import OutputError, RecordError
-from hiervla.executor.record.pictures import artifacts_of, step_pictures
+from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.record.view import Attempt, RunView, State, StepRun, milliseconds, words
+from hiervla.executor.record.view import Chapter, RunView, StepRun, sentence, words
+from hiervla.executor.report.images import Images
+from hiervla.executor.report.lanes import timeline
+from hiervla.executor.report.pair import pair
+from hiervla.executor.report.steps import MARKS, brief, steps
 from hiervla.executor.report.style import STYLE
-from hiervla.executor.report.svg import Span, bars, lines, timeline
+from hiervla.executor.report.svg import lines
 
-_MARKS: dict[State, tuple[str, str]] = {
-    "waiting": ("○", "soft"),
-    "running": ("▶", "unsure"),
-    "succeeded": ("✓", "good"),
-    "failed": ("✗", "bad"),
-    "not_begun": ("–", "soft"),
-    "unfinished": ("?", "unsure"),
-}
-_VERDICT = {"yes": "good", "no": "bad", "unsure": "unsure"}
 _GOOD = {"succeeded", "nothing_to_do"}
-_CHUNK_LIMIT_MS = 200.0
 
 
-def write_report(record: RunRecord, path: Path) -> None:
-    """Write the report of a record to one file.
+def write_report(record: RunRecord, path: Path, other: RunRecord | None = None) -> None:
+    """Write the report of a record, or of two side by side, to one file.
 
     Raises:
-        RecordError: the record is damaged.
+        RecordError: a record is damaged.
         OutputError: the file cannot be written.
     """
-    text = report_html(record)
+    text = report_html(record, other)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
 
 
-def report_html(record: RunRecord) -> str:
-    """The report as a whole HTML document that loads nothing.
+def report_html(record: RunRecord, other: RunRecord | None = None) -> str:
+    """The report as a whole HTML document that loads nothing and runs no script.
+
+    Args:
+        record: the run.
+        other: another run; its steps stand beside the same ones of ``record``.
 
     Raises:
-        RecordError: the record is damaged.
+        RecordError: a record is damaged.
     """
-    view = RunView.of(record)
-    body = "".join(
-        [
+    view = view_of(record)
+    images = Images()
+    if other is None:
+        parts = [
             *_header(record, view),
-            *_timeline(view),
+            *timeline(view),
             *_plans(view),
-            *_steps(record, view),
+            *steps(record, view, images),
             *_motion(record, view),
             *_remarks(view),
             *_about(record),
         ]
-    )
+    else:
+        parts = list(pair(record, view, other, view_of(other), images))
+    if images.left_out:
+        parts.append(
+            f'<p class="note">{images.left_out} images are left out, so that the page does not become too large; '
+            "<code>hiervla inspect RUN --step N</code> shows those of a step</p>"
+        )
     title = escape(record.manifest.instruction or "a run without an instruction")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Nothing can be loaded or run, whatever an instruction or a model wrote.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
+        "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+        f"<title>{title}</title><style>{STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main>{images.defs()}</body></html>\n"
     )
 
 
@@ -103,20 +104,6 @@ def _header(record: RunRecord, view: RunView) -> Iterator[str]:
     yield "</dl></header>"
 
 
-def _timeline(view: RunView) -> Iterator[str]:
-    spans = []
-    for run in view.steps:
-        for number, attempt in enumerate(run.attempts, 1):
-            begin = attempt.started.time_s
-            end = attempt.finished.time_s if attempt.finished else view.time_s
-            tone = "good" if attempt.outcome == "succeeded" else "bad" if attempt.outcome else "unsure"
-            title = f"attempt {number}: {words(attempt.outcome or 'cut off')}, {end - begin:.1f} s"
-            spans.append(Span(f"{run.number} {run.step}", begin, end, tone, title))
-    if spans:
-        yield "<h2>Timeline</h2>"
-        yield timeline(spans, view.time_s)
-
-
 def _plans(view: RunView) -> Iterator[str]:
     if not view.chapters and not view.refusals and not view.rejected:
         return
@@ -125,13 +112,15 @@ def _plans(view: RunView) -> Iterator[str]:
         asked = len(chapter.answers)
         confirmed = f", confirmed {asked - 1} times" if asked > 2 else ", confirmed once" if asked == 2 else ""
         latency = max(a.wall_latency_s for a in chapter.answers)
-        title = chapter.plan.goal if chapter.index == 0 else f"Replan {escape(chapter.reason)}"
+        title = chapter.plan.goal if chapter.index == 0 else f"Replan {chapter.reason}"
         yield f"<h3>{escape(title)}</h3>"
-        yield f'<p class="soft">planned in {latency:.2f} s{confirmed}</p><ol class="plan">'
+        yield f'<p class="soft">planned in {latency:.2f} s{confirmed}</p>'
+        yield from _changed(view, chapter)
+        yield '<ol class="plan">'
         for run in chapter.entries():
-            mark, tone = _MARKS[view.state(chapter, run)]
+            mark, tone = MARKS[view.state(chapter, run)]
             yield f'<li><span class="mark {tone}">{mark}</span><span class="what">{_link(run)}</span>'
-            yield f'<span class="soft">{escape(_brief(run))}</span></li>'
+            yield f'<span class="soft">{escape(brief(run))}</span></li>'
         yield "</ol>"
     if view.finished is None or view.finished.outcome not in _GOOD:
         for refusal in view.refusals:
@@ -142,81 +131,23 @@ def _plans(view: RunView) -> Iterator[str]:
                 yield f"<br>seen: {escape(', '.join(refusal.seen))}"
             yield "</p>"
     for rejected in view.rejected:
-        yield f'<p class="note">an answer was rejected: {escape(rejected.problem)}</p>'
+        yield f'<p class="note">an answer was rejected at {rejected.time_s:.2f} s: {escape(rejected.problem)}'
+        if rejected.raw_text:
+            yield f"<br><code>{escape(rejected.raw_text[:400])}</code>"
+        yield "</p>"
+
+
+def _changed(view: RunView, chapter: Chapter) -> Iterator[str]:
+    if chapter.index:
+        change = plan_change(view.chapters[chapter.index - 1], chapter)
+        tones = {"-": "bad", "+": "good", "~": "unsure", "=": "soft"}
+        rows = (f'<li class="{tones[line[0]]}">{escape(line)}</li>' for line in change.lines())
+        yield f'<ul class="diff">{"".join(rows)}</ul>'
 
 
 def _link(run: StepRun) -> str:
     text = escape(str(run.step))
     return f'<a href="#step-{run.number}" style="color:inherit">{run.number} {text}</a>' if run.number else text
-
-
-def _brief(run: StepRun) -> str:
-    facts = [f"{run.duration_s:.1f} s"] if run.attempts else []
-    if run.retries:
-        facts.append("1 retry" if run.retries == 1 else f"{run.retries} retries")
-    if run.attempts and run.outcome != "succeeded":
-        facts.append(words(run.outcome or "cut off"))
-    return ", ".join(facts)
-
-
-def _steps(record: RunRecord, view: RunView) -> Iterator[str]:
-    if view.steps:
-        yield "<h2>Steps</h2>"
-    for run in view.steps:
-        call = f"{run.step.skill}({', '.join(f'{k}={v}' for k, v in run.step.args.items())})"
-        yield f'<section class="step" id="step-{run.number}"><h3>{run.number} {escape(str(run.step))}</h3>'
-        yield f'<p class="soft"><code>{escape(call)}</code></p>'
-        for number, attempt in enumerate(run.attempts, 1):
-            yield from _attempt(record, run, number, attempt)
-        yield "</section>"
-
-
-def _attempt(record: RunRecord, run: StepRun, number: int, attempt: Attempt) -> Iterator[str]:
-    tone = "good" if attempt.outcome == "succeeded" else "bad" if attempt.outcome else "unsure"
-    of = f"attempt {number} of {len(run.attempts)}: " if len(run.attempts) > 1 else ""
-    took = f" after {attempt.finished.duration_s:.1f} s" if attempt.finished else ""
-    yield f'<div class="attempt"><p>{of}<span class="{tone}">{words(attempt.outcome or "cut off")}</span>{took}'
-    if attempt.finished and attempt.finished.reason:
-        yield f'<span class="soft"> · {escape(attempt.finished.reason)}</span>'
-    yield '</p><div class="columns"><div>'
-    pictures, missing = step_pictures(record, attempt)
-    for picture in pictures:
-        frame = picture.frame
-        yield f'<figure><img alt="artifacts drawn on the frame of camera {escape(frame.name)}" '
-        yield f'src="{_jpeg(picture.drawn(max(1, 768 // frame.width)))}">'
-        yield f"<figcaption>camera {escape(frame.name)} at {frame.time_s:.2f} s, the frame that the artifacts "
-        yield f"were computed from <code>{frame.sha256[:12]}</code></figcaption></figure>"
-    for text in missing:
-        yield f'<p class="note">{escape(text)}</p>'
-    yield "</div><div>"
-    artifacts = [line for artifact in artifacts_of(attempt) for line in describe(artifact)]
-    if artifacts:
-        yield f'<ul class="plain">{"".join(f"<li>{escape(line)}</li>" for line in artifacts)}</ul>'
-    yield from _verdicts(attempt)
-    yield "</div></div>"
-    if attempt.chunks:
-        latency = [1e3 * c.wall_latency_s for c in attempt.chunks]
-        middle = milliseconds(sorted(latency)[len(latency) // 2] / 1e3)
-        stale = max(c.staleness_s for c in attempt.chunks)
-        yield f'<p class="soft">{len(latency)} action chunks of {escape(attempt.chunks[0].chunk.policy or "policy")}, '
-        yield f"median {middle}; executed at most {stale:.2f} s after their observation</p>"
-        limit = _CHUNK_LIMIT_MS if max(latency) > _CHUNK_LIMIT_MS else None
-        yield bars(latency, label="time to compute each chunk", unit="ms", limit=limit)
-    yield "</div>"
-
-
-def _verdicts(attempt: Attempt) -> Iterator[str]:
-    during = [v for v in attempt.verdicts if v.phase == "during"]
-    shown = [v for v in attempt.verdicts if v.phase != "during" or v is during[-1]]
-    if not shown:
-        return
-    yield "<table><thead><tr><th>when</th><th>verdict</th><th>evidence</th></tr></thead><tbody>"
-    for event in shown:
-        v = event.verdict
-        yield f'<tr><td class="number">{event.time_s:.1f} s<br><span class="soft">{event.phase}</span></td>'
-        yield f'<td>{escape(v.name)}: <span class="{_VERDICT[v.value]}">{v.value}</span> {v.confidence:.2f}</td>'
-        yield f"<td>{escape(evidence(v.evidence))}</td></tr>"
-    yield "</tbody></table>"
 
 
 def _motion(record: RunRecord, view: RunView) -> Iterator[str]:
@@ -247,6 +178,7 @@ def _legend(names: list[str], first: int) -> str:
 def _remarks(view: RunView) -> Iterator[str]:
     rows = [(e.time_s, f"safety envelope {e.action} ({e.check}): {e.message}") for e in view.envelope]
     rows += [(n.time_s, f"{n.level}: {n.message}") for n in view.notes]
+    rows += [(e.time_s, f"{e.id}: {sentence(e)}") for e in view.other]
     if not rows:
         return
     yield "<h2>Remarks</h2><table><tbody>"
@@ -272,9 +204,3 @@ def _about(record: RunRecord) -> Iterator[str]:
     settings = ", ".join(f"{k} = {v}" for k, v in m.config.items())
     if settings:
         yield f"<details><summary>settings</summary><p><code>{escape(settings)}</code></p></details>"
-
-
-def _jpeg(rgb: Pixels) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "JPEG", quality=88, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

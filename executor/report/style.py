@@ -32,13 +32,35 @@ p { margin: .4rem 0; }
 .facts dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .note { border-left: 3px solid var(--unsure); padding: .2rem .75rem; margin: .75rem 0; }
 .wide { overflow-x: auto; }
-svg { display: block; width: 100%; min-width: 38rem; height: auto; font: 12px system-ui, sans-serif; }
-svg text { fill: var(--ink); } svg .soft { fill: var(--soft); }
+.wide svg { display: block; width: 100%; min-width: 38rem; height: auto; font: 12px system-ui, sans-serif; }
+svg .soft { fill: var(--soft); }
 svg .rule { stroke: var(--line); stroke-width: 1; fill: none; }
 ol.plan { list-style: none; margin: .3rem 0 1.2rem; padding: 0; }
 ol.plan li { display: flex; flex-wrap: wrap; gap: 0 .6rem; padding: .3rem 0; border-bottom: 1px solid var(--line); }
 ol.plan .mark { width: 1.2rem; text-align: center; font-weight: 700; }
 ol.plan .what { flex: 1 1 14rem; }
+.frame { display: block; width: 100%; height: auto; border-radius: .4rem; background: #000; font-family: system-ui; }
+.wide svg text, .defs { fill: var(--ink); } .defs { position: absolute; }
+.strip { display: flex; gap: .5rem; overflow-x: auto; margin: .5rem 0; }
+figure.small { flex: 0 0 9.5rem; margin: 0; }
+.lanes { margin: .5rem 0; }
+.lane { display: grid; grid-template-columns: minmax(6rem, 19rem) 1fr; gap: .75rem; align-items: center; }
+.lane .name { font-size: .88rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; padding: .1rem 0; }
+.lane .bar { position: relative; height: 1.05rem; background: var(--panel); border-radius: .2rem; overflow: hidden; }
+.lane i { position: absolute; top: 0; bottom: 0; border-radius: .15rem; background: currentColor; }
+.lane i.tick { width: 2px; border-radius: 0; } .accent { color: var(--accent); }
+.scale { display: flex; justify-content: space-between; color: var(--soft); font-size: .8rem; margin: .1rem 0 .6rem; }
+.diff { list-style: none; padding: 0; margin: .3rem 0; font: .88rem ui-monospace, monospace; overflow-wrap: anywhere; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
+.pair > div { min-width: 0; } .pair .attempt .columns { grid-template-columns: 1fr; }
+.run { color: var(--soft); font-weight: 600; margin: .8rem 0 -.6rem; }
+summary h3 { display: inline; } a { color: inherit; }
+a:focus-visible, summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: .2rem; }
+@media (max-width: 40rem) {
+  .lane { grid-template-columns: 1fr; gap: 0; margin-bottom: .35rem; } .lane .name { white-space: normal; }
+  .pair { grid-template-columns: 1fr; gap: 0; border-bottom: 2px solid var(--line); }
+  main { padding: 1rem .75rem 3rem; } .step { padding: .75rem; }
+}
 .step { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 1rem 0; }
 .step .columns { display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 1rem; margin-top: .75rem; }
 @media (max-width: 44rem) { .step .columns { grid-template-columns: minmax(0, 1fr); } }

@@ -195,6 +195,8 @@ def test_inspect_prints_the_tree(copy: Path, capsys: pytest.CaptureFixture[str])
         "        ├── done placed: no (0.93)",
         "        └── 2 chunks, 15 ms each (median)",
         "plan 2  after s2: unreachable",
+        "├── - put the red mug on the top shelf",
+        "├── + put the red mug on the bottom shelf",
         "└── ✓ 3 put the red mug on the bottom shelf  0.1 s",
         "    └── succeeded  0.1 s",
         "        ├── ready reachable: yes (0.93)",
@@ -239,9 +241,7 @@ def test_inspect_speaks_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert {a["kind"] for a in step["artifacts"]} == {"affordance_map", "keypoints", "boxes", "waypoints_2d"}
 
 
-def test_inspect_of_a_refused_run_names_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inspect_of_a_refused_run_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(records.make_refused(tmp_path / "run"))]) == 0
     said = capsys.readouterr().out
     assert "✗ refused  I see no red mug." in said
@@ -312,18 +312,14 @@ def test_verify_tells_by_its_status(
     assert json.loads(capsys.readouterr().out)["status"] == word
 
 
-def test_report_writes_beside_the_record_or_where_it_is_told(
-    copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_writes_beside_the_record_or_where_it_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "run"]) == 0
     assert Path(capsys.readouterr().out.strip()) == Path("run.html").resolve()
     assert main(["report", "run", "-o", "b.html"]) == 0
     assert Path("b.html").read_text() == Path("run.html").read_text()
 
 
-def test_runs_lists_the_newest_first_and_survives_a_bad_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_lists_the_newest_first_and_survives_a_bad_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records.make_record(tmp_path / "20260101-000000-a-s0")
     records.make_refused(tmp_path / "20260102-000000-b-s0")
     (records.make_record(tmp_path / "20260103-000000-c-s0") / "events.jsonl").write_bytes(b"x\n")

@@ -1,4 +1,4 @@
-"""What ``hiervla inspect`` and ``hiervla runs`` print."""
+"""What ``hiervla inspect RUN`` and ``hiervla runs`` print."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from hiervla.cli.terminal import coloured, console, counts, outcome_text, run_tree
-from hiervla.executor.record.describe import describe, evidence
+from hiervla.cli.terminal import console, counts, outcome_text, run_tree
+from hiervla.executor.record.changes import plan_change
 from hiervla.executor.record.errors import RecordError
+from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.record.view import Attempt, RunView, StepRun, milliseconds, words
-from hiervla.representations import UnknownNameError
+from hiervla.executor.record.view import RunView, StepRun, sentence, words
 
 
 def show_run(path: Path, *, as_json: bool = False) -> None:
@@ -24,7 +24,7 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
         RecordError: it cannot be read.
     """
     record = RunRecord.open(path)
-    view = RunView.of(record)
+    view = view_of(record)
     if as_json:
         print(json.dumps(summary(record, view), indent=2))
         return
@@ -40,38 +40,6 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
     out.print(run_tree(view, details=True))
     if view.steps:
         out.print(Text(f"what it saw and meant in a step: hiervla inspect {path} --step 1", style="dim"))
-
-
-def show_step(
-    path: Path, which: str, *, attempt: int | None = None, png: Path | None = None, as_json: bool = False
-) -> None:
-    """Print one step with its artifacts, and write the picture of them.
-
-    Raises:
-        RecordError: the record cannot be read.
-        UnknownNameError: there is no such step or attempt.
-    """
-    record = RunRecord.open(path)
-    view = RunView.of(record)
-    try:
-        run = view.find(which)
-    except KeyError:
-        known = [str(s.number) for s in view.steps]
-        raise UnknownNameError("step", which, known, f"record '{path}'") from None
-    number = len(run.attempts) if attempt is None else attempt
-    if not 1 <= number <= len(run.attempts):
-        known = [str(n) for n in range(1, len(run.attempts) + 1)]
-        raise UnknownNameError("attempt", str(attempt), known, f"step {which}")
-    chosen = run.attempts[number - 1]
-    written = _write_pictures(record, chosen, png or Path(f"{record.manifest.run_id}-step{run.number}.png"))
-    if as_json:
-        values = {**_step_json(run), "attempt": number, "pictures": [str(p) for p in written]}
-        values["artifacts"] = [a.model_dump(mode="json") for e in chosen.grounded for a in e.artifacts]
-        print(json.dumps(values, indent=2))
-        return
-    _print_step(record, run, number, chosen)
-    for picture in written:
-        print(f"picture: {picture}")
 
 
 def list_runs(folder: Path, *, as_json: bool = False) -> None:
@@ -129,18 +97,16 @@ def summary(record: RunRecord, view: RunView) -> dict[str, Any]:
         "replans": view.replans,
         "retries": view.retries,
         "refusals": [r.model_dump(mode="json", exclude={"provenance"}) for r in view.refusals],
-        "plans": [
-            {
-                "reason": chapter.reason,
-                "goal": chapter.plan.goal,
-                "steps": [{**_step_json(run), "state": view.state(chapter, run)} for run in chapter.entries()],
-            }
-            for chapter in view.chapters
-        ],
+        "rejected": [{"event": r.id, "problem": r.problem, "raw_text": r.raw_text} for r in view.rejected],
+        "plans": [_chapter_json(view, index) for index in range(len(view.chapters))],
+        "envelope": [{"event": e.id, "time_s": e.time_s, "text": sentence(e)} for e in view.envelope],
+        "notes": [{"event": n.id, "time_s": n.time_s, "level": n.level, "text": n.message} for n in view.notes],
+        "other": [{"event": e.id, "time_s": e.time_s, "type": e.type, "text": sentence(e)} for e in view.other],
     }
 
 
-def _step_json(run: StepRun) -> dict[str, Any]:
+def step_json(run: StepRun) -> dict[str, Any]:
+    """A step with all its attempts as plain values."""
     return {
         "number": run.number,
         "id": run.step.id,
@@ -153,7 +119,9 @@ def _step_json(run: StepRun) -> dict[str, Any]:
         "duration_s": run.duration_s,
         "attempts": [
             {
+                "event": a.started.id,
                 "outcome": a.outcome,
+                "reason": a.finished.reason if a.finished else "",
                 "duration_s": a.finished.duration_s if a.finished else None,
                 "chunks": len(a.chunks),
                 "verdicts": [
@@ -165,67 +133,33 @@ def _step_json(run: StepRun) -> dict[str, Any]:
     }
 
 
-def _print_step(record: RunRecord, run: StepRun, number: int, attempt: Attempt) -> None:
-    from hiervla.executor.record.draw import half_blocks, marks, plain_blocks
-    from hiervla.executor.record.pictures import artifacts_of, step_pictures
-
-    out = console()
-    step = run.step
-    out.print(Text(f"step {run.number} ({step.id}): {step}", style="bold"))
-    out.print(f"  {step.skill}({', '.join(f'{k}={v}' for k, v in step.args.items())})")
-    for name, conditions in (("before", step.preconditions), ("after", step.postconditions)):
-        if conditions:
-            out.print(f"  {name}: {', '.join(map(str, conditions))}")
-    ended = words(attempt.outcome or "cut off")
-    of = f"attempt {number} of {len(run.attempts)}: {ended}"
-    out.print(f"  {of}{f', {attempt.finished.reason}' if attempt.finished and attempt.finished.reason else ''}")
-    happened = [
-        (t.time_s, f"{t.purpose} by {t.method}, {t.duration_s:.2f} s, planned in {milliseconds(t.wall_latency_s)}")
-        for t in attempt.transits
-    ]
-    for verdict in attempt.verdicts:
-        if verdict.phase != "during" or verdict is attempt.verdicts[-1] or verdict.verdict.yes:
-            v = verdict.verdict
-            shown = f" ({evidence(v.evidence)})" if v.evidence else ""
-            happened.append((verdict.time_s, f"{verdict.phase}  {v.name}: {v.value} {v.confidence:.2f}{shown}"))
-    for time_s, text in sorted(happened, key=lambda item: item[0]):
-        out.print(Text(f"  {time_s:7.2f} s  {text}"))
-    if attempt.chunks:
-        latency = [c.wall_latency_s for c in attempt.chunks]
-        stale = max(c.staleness_s for c in attempt.chunks)
-        out.print(
-            f"  {len(attempt.chunks)} chunks of '{attempt.chunks[0].chunk.policy}': {milliseconds(min(latency))} "
-            f"to {milliseconds(max(latency))} each, executed at most {stale:.2f} s after their observation"
-        )
-    for artifact in artifacts_of(attempt):
-        for line in describe(artifact):
-            out.print(Text(f"  {line}"))
-    pictures, missing = step_pictures(record, attempt)
-    for text in missing:
-        out.print(Text(f"  not drawn: {text}", style="yellow"))
-    columns = min(96, out.width)
-    for picture in pictures:
-        out.print(Text(f"  camera '{picture.frame.name}' at {picture.frame.time_s:.2f} s", style="dim"))
-        if out.is_terminal and out.color_system:
-            out.print(coloured(half_blocks(picture.drawn(2), columns)), end="")
-        else:
-            for line in plain_blocks(picture.frame.rgb, marks(picture.frame, picture.artifacts), columns):
-                print(line)
-
-
-def _write_pictures(record: RunRecord, attempt: Attempt, path: Path) -> list[Path]:
-    from PIL import Image
-
-    from hiervla.executor.record.errors import OutputError
-    from hiervla.executor.record.pictures import step_pictures
-
-    pictures, _ = step_pictures(record, attempt)
-    written = []
-    for number, picture in enumerate(pictures):
-        target = path if number == 0 else path.with_stem(f"{path.stem}-{picture.frame.name}-{number + 1}")
-        try:
-            Image.fromarray(picture.drawn()).save(target, "PNG")
-        except OSError as error:
-            raise OutputError(target, error.strerror or str(error)) from error
-        written.append(target)
-    return written
+def _chapter_json(view: RunView, index: int) -> dict[str, Any]:
+    chapter = view.chapters[index]
+    values: dict[str, Any] = {
+        "event": chapter.answers[0].id,
+        "reason": chapter.reason,
+        "goal": chapter.plan.goal,
+        "confirmed": len(chapter.answers) - 1,
+        "rejected": [r.problem for r in chapter.rejected],
+        "steps": [{**step_json(run), "state": view.state(chapter, run)} for run in chapter.entries()],
+    }
+    if index:
+        change = plan_change(view.chapters[index - 1], chapter)
+        values["change"] = {
+            "kept": change.kept,
+            "added": change.added,
+            "removed": change.removed,
+            "reordered": change.reordered,
+            "moved": [
+                {
+                    "step": m.step,
+                    "label": m.label,
+                    "camera": m.camera,
+                    "from_px": m.before,
+                    "to_px": m.after,
+                    "distance_px": m.distance_px,
+                }
+                for m in change.moved
+            ],
+        }
+    return values

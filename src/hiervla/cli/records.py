@@ -29,18 +29,49 @@ def inspect(
     attempt: Annotated[
         int | None, typer.Option(help="Which attempt at the step; the last by default.", show_default=False)
     ] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="All artifacts of a kind, such as keypoints.", show_default=False),
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option(metavar="ID", help="One event, such as e17, whole.", show_default=False)
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print what a running run does, until it ends.")
+    ] = False,
     png: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Where to write the picture of the step.", show_default=False)
+        Path | None,
+        typer.Option(metavar="OUT", help="Where to write the picture of the step or event.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Show what happened in a run: plans, steps, retries, verdicts; with --step, what the robot saw and meant."""
-    from hiervla.cli import inspecting
+    if attempt is not None and step is None:
+        raise typer.BadParameter("which attempt of which step? Give --step too", param_hint="'--attempt'")
+    if sum((follow, event is not None, step is not None or artifact is not None)) > 1:
+        raise typer.BadParameter("--follow, --event and --step or --artifact are different questions: ask one")
+    if png is not None and (step is None or artifact is not None) and event is None:
+        raise typer.BadParameter("only a step or an event has a picture. Give --step or --event", param_hint="'--png'")
+    if follow:
+        from hiervla.cli.following import follow as tail
 
-    if step is None:
-        inspecting.show_run(run, as_json=as_json)
+        tail(run, as_json=as_json)
+    elif event is not None:
+        from hiervla.cli.details import show_event
+
+        show_event(run, event, png=png, as_json=as_json)
+    elif artifact is not None:
+        from hiervla.cli.details import show_artifacts
+
+        show_artifacts(run, artifact, step=step, attempt=attempt, as_json=as_json)
+    elif step is not None:
+        from hiervla.cli.details import show_step
+
+        show_step(run, step, attempt=attempt, png=png, as_json=as_json)
     else:
-        inspecting.show_step(run, step, attempt=attempt, png=png, as_json=as_json)
+        from hiervla.cli.inspecting import show_run
+
+        show_run(run, as_json=as_json)
     return 0
 
 
@@ -66,18 +97,21 @@ def verify(run: Run, as_json: AsJson = False) -> int:
 
 def report(
     run: Run,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[RUN2]", help="Another run, shown beside it.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The file; RUN.html beside the record by default.", show_default=False),
     ] = None,
 ) -> int:
-    """Write one self-contained HTML file about a run."""
+    """Write one self-contained HTML file about a run, or about two side by side."""
     from hiervla.executor.record.reader import RunRecord
     from hiervla.executor.report.html import write_report
 
     record = RunRecord.open(run)
     path = out or record.path.resolve().with_name(record.path.resolve().name + ".html")
-    write_report(record, path)
+    write_report(record, path, None if other is None else RunRecord.open(other))
     print(path)
     return 0
 

@@ -9,10 +9,21 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from hiervla.executor.record.view import Attempt, Chapter, RunView, State, StepRun, milliseconds, verdict_text, words
+from hiervla.executor.record.view import (
+    Attempt,
+    Chapter,
+    RunView,
+    State,
+    StepRun,
+    milliseconds,
+    sentence,
+    verdict_text,
+    words,
+)
 
 if TYPE_CHECKING:
     from hiervla.executor.record.draw import Colour
+    from hiervla.representations.events import PlanRejected
 
 _MARKS: dict[State, tuple[str, str]] = {
     "waiting": ("○", "dim"),
@@ -22,6 +33,8 @@ _MARKS: dict[State, tuple[str, str]] = {
     "not_begun": ("–", "dim"),
     "unfinished": ("?", "yellow"),
 }
+_DIFF = {"-": "red", "+": "green", "~": "yellow", "=": "dim"}
+_SAID = 160
 GOOD = {"succeeded", "nothing_to_do"}
 
 
@@ -39,6 +52,9 @@ def run_tree(view: RunView, *, details: bool = False) -> RenderableType:
     parts: list[RenderableType] = []
     for chapter in view.chapters:
         tree = Tree(_chapter_label(chapter), guide_style="dim")
+        if details:
+            for text in [*map(rejection, chapter.rejected), *change_lines(view, chapter)]:
+                tree.add(text)
         for run in chapter.entries():
             branch = tree.add(_step_label(view, chapter, run))
             if details:
@@ -48,12 +64,14 @@ def run_tree(view: RunView, *, details: bool = False) -> RenderableType:
     if view.refusals and (view.finished is None or view.finished.outcome not in GOOD):
         parts += [Text(f"refused ({words(r.reason)}): {r.message}", style="yellow") for r in view.refusals]
     if details:
-        parts += [Text(f"rejected answer: {r.problem}", style="yellow") for r in view.rejected]
+        placed = {r.id for chapter in view.chapters for r in chapter.rejected}
+        parts += [rejection(r) for r in view.rejected if r.id not in placed]
         parts += [
             Text(f"safety envelope {e.action} ({e.check}) at {e.time_s:.2f} s: {e.message}", style="yellow")
             for e in view.envelope
         ]
         parts += [Text(f"{n.level} at {n.time_s:.2f} s: {n.message}", style="yellow") for n in view.notes]
+        parts += [Text(f"{e.id} at {e.time_s:.2f} s: {sentence(e)}", style="dim") for e in view.other]
     return Group(*parts)
 
 
@@ -100,6 +118,25 @@ def _chapter_label(chapter: Chapter) -> Text:
     return text
 
 
+def rejection(rejected: PlanRejected) -> Text:
+    """A planner's answer that did not pass the checks, with the reason and the beginning of what it said."""
+    said = " ".join(rejected.raw_text.split())
+    text = Text(f"rejected answer: {rejected.problem}", style="yellow")
+    if said:
+        text.append(f'  it said "{said[:_SAID]}{"…" if len(said) > _SAID else ""}"', style="dim")
+    return text
+
+
+def change_lines(view: RunView, chapter: Chapter) -> list[Text]:
+    """How a chapter's plan changed from the one before, as a small diff; none for the first."""
+    from hiervla.executor.record.changes import plan_change
+
+    if chapter.index == 0:
+        return []
+    change = plan_change(view.chapters[chapter.index - 1], chapter)
+    return [Text(line, style=_DIFF[line[0]]) for line in change.lines()]
+
+
 def _step_label(view: RunView, chapter: Chapter, run: StepRun) -> Text:
     state = view.state(chapter, run)
     mark, style = _MARKS[state]
@@ -125,7 +162,7 @@ def _step_label(view: RunView, chapter: Chapter, run: StepRun) -> Text:
 def _now(attempt: Attempt) -> list[str]:
     facts = []
     if attempt.chunks:
-        facts.append(f"{attempt.chunks[-1].chunk.policy or 'policy'}, chunk {attempt.chunks[-1].index + 1}")
+        facts.append(f"{attempt.chunks[-1].policy or 'policy'}, chunk {attempt.chunks[-1].index + 1}")
     elif attempt.transits:
         facts.append(f"{attempt.transits[-1].purpose} by {attempt.transits[-1].method}")
     if attempt.verdicts:

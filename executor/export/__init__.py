@@ -1,0 +1,1 @@
+"""A record for other programs: MCAP for Foxglove, Rerun, OpenTelemetry spans."""
