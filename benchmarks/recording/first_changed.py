@@ -154,7 +154,8 @@ def first_home_after_policy(story: Story) -> int | None:
         ended = [
             e
             for e in attempt.events
-            if isinstance(e, ev.ChunkProposed) or (isinstance(e, ev.VerdictGiven) and e.phase in {"during", "invariant"})
+            if isinstance(e, ev.ChunkProposed)
+            or (isinstance(e, ev.VerdictGiven) and e.phase in {"during", "invariant"})
         ]
         after = story.next(ended[-1]) if ended else None
         if isinstance(after, ev.ObservationTaken) and after.purpose == "move":
