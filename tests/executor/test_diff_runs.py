@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hiervla.cli import main
+from hiervla.executor.record.blobs import BlobStore
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import MemoryRecorder
 from hiervla.executor.record.writer import RunRecorder
@@ -54,7 +55,8 @@ def test_another_point_is_followed_through_the_run(tmp_path: Path, capsys: pytes
     assert found.first is not None and found.first.a is not None
     assert (found.common, found.first.a.event.type) == (1, "plan_proposed")
     (point,) = found.first.findings
-    assert point.distances == {"world_mm": pytest.approx(20.0)}
+    assert point.distances is not None
+    assert dict(point.distances) == {"world_mm": pytest.approx(20.0)}
     steps = [block for block in found.blocks if block.a is not None and block.a.kind == "step"]
     assert [b.status for b in steps] == ["differs", "differs", "differs"]
     chunks = [d for d in steps[0].differing if d.a is not None and d.a.event.type == "chunk"]
@@ -84,12 +86,12 @@ def test_one_verdict_is_named_where_it_stands(tmp_path: Path) -> None:
 
 
 def test_a_fork_shares_its_parents_decisions(tmp_path: Path) -> None:
-    parent = RunRecord.open(rewritten(tmp_path / "parent", same))
+    parent = RunRecord.open(records.make_record(tmp_path / "parent", run_id="parent"))
     at = 30
     folder = tmp_path / "fork"
     with RunRecorder.create(folder, records.manifest(run_id="fork"), durable=False) as recorder:
         for number in range(1, at + 1):
-            recorder.copy(parent.event(number))
+            recorder.copy(parent.event(number), BlobStore(parent.path))
         recorder.emit(
             ev.Forked,
             time_s=1.0,
