@@ -5,7 +5,7 @@ SHELL := bash
 
 BIN := .venv/bin
 JOBS ?= 2
-BENCH ?= adapters planner skills tasks
+BENCH ?= adapters planner skills tasks record
 SIZE ?= --quick
 
 # Small models and small matrices: two spinning threads on busy cores are slower than one.
@@ -35,7 +35,7 @@ format: setup ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: setup ## Run the benchmarks (BENCH="adapters planner skills tasks", SIZE=--quick or --full)
+bench: setup ## Run the benchmarks (BENCH="adapters planner skills tasks record", SIZE=--quick or --full)
 	@set -e; for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name $(SIZE); done
 
 clean: ## Remove caches, builds and scratch files; keeps .venv and runs/

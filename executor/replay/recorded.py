@@ -102,7 +102,11 @@ class RecordedPlanner(Recorded):
         """See :class:`hiervla.planner.base.Planner`."""
         if isinstance(self.cursor.peek(), ev.PlanStale):
             return None
-        return self.wanted(ev.PlanProposed).plan
+        recorded = self.wanted(ev.PlanProposed).plan
+        if (recorded.done, recorded.remaining) == (plan.done, plan.remaining):
+            return recorded
+        # Which steps are done the orchestrator decides; a planner gives that back as it was given.
+        return recorded.model_copy(update={"done": plan.done, "remaining": plan.remaining})
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import calibrating, exporting, learning, looking, records, running, skills, travel
+from hiervla.cli import calibrating, comparing, exporting, learning, looking, records, running, skills, travel
 
 app = typer.Typer(
     name="hiervla",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 running.add_to(app)
 records.add_to(app)
+comparing.add_to(app)
 travel.add_to(app)
 exporting.add_to(app)
 skills.add_to(app)

@@ -1,0 +1,1 @@
+"""What ``python -m benchmarks.record`` measures, part by part."""

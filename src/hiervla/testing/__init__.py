@@ -1,0 +1,1 @@
+"""What projects that stand on hiervla can use in their own tests."""
