@@ -82,7 +82,9 @@ def ask_planner(said: Testimony, live: Planner | None, ledger: Ledger) -> None:
         # A planner that does not agree with itself proves nothing by disagreeing with its record.
         weight = 0.95 if again == found else 0.5
         step = "" if asked.before is None else asked.before.remaining[0]
-        what = "the planner on the recorded image" if level == "planner" else "the planner's point on the recorded image"
+        what = (
+            "the planner on the recorded image" if level == "planner" else "the planner's point on the recorded image"
+        )
         ledger.add(
             level, what, asked, None, recorded=recorded, expected=expected, distance=distance, weight=weight, step=step
         )
@@ -315,7 +317,14 @@ def _plain_lift(lift: Lift, attempt: Attempt, ledger: Ledger) -> None:
 
 
 def _compare_positions(
-    a: np.ndarray, b: np.ndarray, tolerance: float, test: str, lift: Lift, attempt: Attempt, ledger: Ledger, weight: float
+    a: np.ndarray,
+    b: np.ndarray,
+    tolerance: float,
+    test: str,
+    lift: Lift,
+    attempt: Attempt,
+    ledger: Ledger,
+    weight: float,
 ) -> None:
     far = float(np.linalg.norm(a - b))
     if far > tolerance:
@@ -353,7 +362,9 @@ def _policy(policy_for: Callable[[str], Policy] | None, name: str) -> Policy | N
 
 def _towards(chunk: ActionChunk, step: Step) -> str:
     end = chunk.positions[-1] - target_point(step)
-    return f"a chunk that ends {np.linalg.norm(end) * 1e3:.0f} mm from the keypoint, gripper {chunk.gripper[-1]:.2f} open"
+    return (
+        f"a chunk that ends {np.linalg.norm(end) * 1e3:.0f} mm from the keypoint, gripper {chunk.gripper[-1]:.2f} open"
+    )
 
 
 def _metres(point: np.ndarray) -> str:

@@ -140,9 +140,7 @@ class Bench:
             return False, str(error)
         finally:
             runner.close()
-        done = skill.done(
-            SkillContext(step=step, before=before, proprio=after.proprio, belief=belief, after=after)
-        )
+        done = skill.done(SkillContext(step=step, before=before, proprio=after.proprio, belief=belief, after=after))
         if done.value == "no" or (done.value == "unsure" and ended != "succeeded"):
             return False, f"{done.name}: {done.value}, {reason}"
         problem = self._judge.step_problem(self._world, step) if self._judge is not None else None

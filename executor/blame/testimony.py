@@ -204,9 +204,7 @@ class _Listener(CheckingRecorder):
             raise self.surprise(str(type(event).model_fields["type"].default))
         found = difference(expected, event)
         if found is not None and self.said.divergence is None:
-            self.said.divergence = Divergence(
-                int(expected.id[1:]), expected.id, expected.time_s, expected.type, *found
-            )
+            self.said.divergence = Divergence(int(expected.id[1:]), expected.id, expected.time_s, expected.type, *found)
         self.compared += 1
         self._keep(expected)
         said = self.said

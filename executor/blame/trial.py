@@ -105,9 +105,7 @@ def blame(
     return verdict.conclude(said, ledger, claimed=claimed, problem=problem, wall_s=wall)
 
 
-def _test(
-    said: Testimony, states: StateStream, given: Witnesses, world: SnapshotWorld | None, ledger: Ledger
-) -> None:
+def _test(said: Testimony, states: StateStream, given: Witnesses, world: SnapshotWorld | None, ledger: Ledger) -> None:
     look_at_images(said, ledger)
     if world is not None:
         repeat_physics(said, states, world, ledger)
