@@ -176,6 +176,26 @@ def repeat_commands(said: Testimony, states: StateStream, ledger: Ledger) -> Non
         _judge(said, attempt, sensors, states, found, ledger, range(begin, end))
 
 
+def refusals(said: Testimony, ledger: Ledger) -> None:
+    """Commands that the safety envelope had to refuse, wherever in the run."""
+    for fired in said.record.of(ev.EnvelopeFired):
+        if fired.action != "refused":
+            continue
+        inside = [a for a in said.attempts if number(a.started) < number(fired)]
+        inside = [a for a in inside if a.finished is None or number(fired) < number(a.finished)]
+        ledger.add(
+            "controller",
+            "the safety envelope",
+            None,
+            inside[-1] if inside else None,
+            recorded=f"refused: {fired.message}",
+            expected="commands inside of all limits",
+            weight=0.75,
+            event=fired.id,
+            time_s=fired.time_s,
+        )
+
+
 def number(event: ev.EventBase) -> int:
     """Sequence number of an event."""
     return int(event.id[1:])
@@ -242,12 +262,6 @@ def _judge(
             recorded=recorded, expected=failed or "a path", weight=0.85,
             event=not_found[0].id if not_found else attempt.started.id, time_s=attempt.started.time_s,
         )  # fmt: skip
-    for fired in record.of(ev.EnvelopeFired):
-        if number(fired) in span and fired.action == "refused":
-            ledger.add(
-                "controller", "the safety envelope", None, attempt, recorded=f"refused: {fired.message}",
-                expected="commands inside of all limits", weight=0.75, event=fired.id, time_s=fired.time_s,
-            )  # fmt: skip
     if sensors.first is None:
         return
     at = states.ticks[sensors.first].sensed_at_s
@@ -261,4 +275,4 @@ def _judge(
     )  # fmt: skip
 
 
-__all__ = ["number", "repeat_commands"]
+__all__ = ["number", "refusals", "repeat_commands"]

@@ -109,7 +109,7 @@ class Judge(Protocol):
     """
 
     def plan_problem(self, world: World, plan: Plan) -> str | None:
-        """Why the plan, from the world's present state, would not reach the goal; None if it would or cannot be told."""
+        """Why the plan, from the world's present state, would not reach the goal; None if it would, or unknown."""
         ...
 
     def goal_problem(self, world: World) -> str | None:

@@ -11,7 +11,7 @@ from hiervla.skills.checks import holding
 
 
 def hand_offs(said: Testimony, ledger: Ledger) -> None:
-    """Compare what an earlier step is believed to have left in the hand with what the hand feels when the next begins."""
+    """Compare what an earlier step left in the hand, by belief, with what the hand feels when the next begins."""
     for attempt in said.attempts:
         ready = attempt.check("ready")
         earlier = [a for a in said.attempts[: attempt.number] if a.outcome == "succeeded"]

@@ -1,4 +1,4 @@
-"""Hears every part of a recorded run: one decision replay in which each part repeats its answer and we note the question.
+"""Hears every part of a recorded run: a decision replay in which each part repeats its answer and the question is noted.
 
 What comes out are the inputs of every recorded result, as the live run had them, so that each part can be asked again.
 """

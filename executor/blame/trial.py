@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hiervla.controllers.envelope import world_snapshot
 from hiervla.executor.blame import contracts, joints, verdict
-from hiervla.executor.blame.commands import number, repeat_commands
+from hiervla.executor.blame.commands import number, refusals, repeat_commands
 from hiervla.executor.blame.contracts import Ledger
 from hiervla.executor.blame.exchange import Bench, Rollout
 from hiervla.executor.blame.findings import Blame, Judge
@@ -114,6 +114,7 @@ def _test(said: Testimony, states: StateStream, given: Witnesses, world: Snapsho
     contracts.lift_points(said, given.planner, ledger)
     contracts.ask_policy(said, given.policy_for, ledger)
     repeat_commands(said, states, ledger)
+    refusals(said, ledger)
     contracts.ask_checks(said, ledger)
     joints.hand_offs(said, ledger)
 

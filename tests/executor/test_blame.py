@@ -37,6 +37,16 @@ class Skewed(Body):
         super()._send(command.replace(q=np.array(command.q) * 0.97))
 
 
+class Drifting(Body):
+    sent = 0
+
+    def _send(self, command: JointCommand) -> None:
+        self.sent += 1
+        q = np.array(command.q)
+        q[0] += 0.1 * min(1.0, self.sent / 100)
+        super()._send(command.replace(q=q))
+
+
 def run(folder: Path, *, body: Any = Body, verifier: Any = None, shift: Any = None, grip: float | None = 0.03) -> Blame:
     config = LoopConfig(max_retries=0)
     manifest = records.manifest(planner="scripted", config=config.model_dump(mode="json"))
@@ -74,6 +84,12 @@ def test_chunks_that_the_policy_does_not_make_are_the_policys(tmp_path: Path) ->
 def test_commands_that_no_chunk_asks_for_are_the_controllers(tmp_path: Path) -> None:
     found = run(tmp_path / "run", body=Skewed, grip=None)
     assert found.level == "controller"
+    assert "safety envelope" in found.evidence[0].test
+
+
+def test_commands_that_bend_away_slowly_are_the_controllers_too(tmp_path: Path) -> None:
+    found = run(tmp_path / "run", body=Drifting, grip=None)
+    assert (found.level, found.step) == ("controller", "s1")
     assert "at the tool" in found.evidence[0].distance
 
 
