@@ -20,7 +20,7 @@ from hiervla.executor.presets import rebuild_world
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.writer import RunRecorder
-from hiervla.planner.base import PlannerContext, make_planner
+from hiervla.planner.base import PlannerContext, RejectedAttempt, make_planner
 from hiervla.representations import (
     ActionChunk,
     Boxes,
@@ -57,6 +57,7 @@ class FaultyPlanner:
 
     def __init__(self, inner: Any, fault: str, rng: np.random.Generator) -> None:
         self.inner, self.fault, self.rng = inner, fault, rng
+        self.rejected: tuple[RejectedAttempt, ...] = ()
         angle, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.04, 0.08)
         self._shift = size * np.array([np.cos(angle), np.sin(angle), 0.0])
 
@@ -65,14 +66,10 @@ class FaultyPlanner:
         """See `Planner`."""
         return str(self.inner.id)
 
-    @property
-    def rejected(self) -> Any:
-        """See `Planner`."""
-        return self.inner.rejected
-
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See `Planner`."""
-        answer = self.inner.plan(observation, instruction, context)
+        answer: Plan | Refusal = self.inner.plan(observation, instruction, context)
+        self.rejected = self.inner.rejected
         if not isinstance(answer, Plan) or not answer.remaining:
             return answer
         if self.fault == "dropped_step":

@@ -157,7 +157,8 @@ def repeat_commands(said: Testimony, states: StateStream, ledger: Ledger) -> Non
     observations = list(record.of(ev.ObservationTaken))
     paused = [number(e) for e in record.of(ev.Paused)]
     for attempt in said.attempts:
-        if attempt.target is None or attempt.outcome == "cancelled":
+        # An attempt without an end was broken off by the envelope, or by whoever runs it: as far as it goes, it counts.
+        if attempt.target is None or (attempt.finished is not None and attempt.outcome == "cancelled"):
             continue
         begin = number(attempt.started)
         end = number(attempt.finished) if attempt.finished is not None else len(record.lines)

@@ -1,4 +1,4 @@
-"""Hears every part of a recorded run: a decision replay in which each part repeats its answer and the question is noted.
+"""Hears every part of a recorded run: a decision replay that notes what each part was asked.
 
 What comes out are the inputs of every recorded result, as the live run had them, so that each part can be asked again.
 """
