@@ -169,7 +169,7 @@ def _ended(skill: str, attempt: Attempt) -> Ended | None:
         said = [_find(evidence, _VALUE[head]) for evidence in during]
         if None in said and len(attempt.chunks) == len(during) + 1:
             # The chunk after each boundary is what its verdict was based on; the first chunk comes before all of them.
-            said = [getattr(event.chunk, _VALUE[head]) for event in attempt.chunks[1:]]
+            said = [getattr(chunk, _VALUE[head]) for chunk in attempt.chunks[1:]]
         known = tuple(v for v in said if v is not None)
         if known and len(known) == len(said):
             values[head] = known

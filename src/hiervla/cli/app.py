@@ -10,7 +10,18 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import calibrating, comparing, exporting, learning, looking, records, running, skills, travel
+from hiervla.cli import (
+    blaming,
+    calibrating,
+    comparing,
+    exporting,
+    learning,
+    looking,
+    records,
+    running,
+    skills,
+    travel,
+)
 
 app = typer.Typer(
     name="hiervla",
@@ -29,6 +40,7 @@ travel.add_to(app)
 exporting.add_to(app)
 skills.add_to(app)
 calibrating.add_to(app)
+blaming.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
 
