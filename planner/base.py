@@ -69,7 +69,7 @@ class Planner(Protocol):
     """Looks at an observation and an instruction, and answers with a plan or a refusal.
 
     Attributes:
-        rejected: attempts of the last :meth:`plan` that did not pass the checks.
+        rejected: attempts of the last :meth:`plan` or :meth:`refresh` that did not pass the checks.
     """
 
     rejected: tuple[RejectedAttempt, ...]

@@ -23,6 +23,7 @@ from hiervla.planner.grounding import (
     check_inside,
     check_workspace,
     distance_outside,
+    image_ref,
     lift_bar,
     lift_opening,
     lift_point,
@@ -66,7 +67,7 @@ class EmbeddedPlanner:
         camera: name of the camera that it looks through.
 
     Attributes:
-        rejected: attempts of the last plan that did not pass the checks.
+        rejected: attempts of the last question that did not pass the checks.
 
     Raises:
         CheckpointError: the folder holds no readable checkpoint of this model.
@@ -156,6 +157,7 @@ class EmbeddedPlanner:
         """
         from hiervla.planner.embedded.pointing import request_of
 
+        self.rejected = ()
         began = time.perf_counter()
         frame = observation.frame(self.camera)
         seen, slots = self._look(frame)
@@ -327,13 +329,6 @@ class EmbeddedPlanner:
                     raise UngroundedError(point.label, point.u, point.v, "it shows the bare table")
         check_workspace(point.label, point, lifted.position_w)
         return point.replace(position_w=lifted.position_w, confidence=point.confidence * lifted.confidence)
-
-
-def image_ref(frame: CameraFrame) -> ImageRef:
-    """Reference to the very image that was looked at."""
-    return ImageRef(
-        camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
-    )
 
 
 def _word(value: str, names: SceneSlots) -> str:
