@@ -51,6 +51,7 @@ class Generation:
         forced: tokens of the answer that the grammar left no choice about.
         mask_s: time spent on token masks [s].
         attempts: requests that it took.
+        left_out: settings that the backend does not know and that had no effect.
     """
 
     text: str
@@ -63,6 +64,7 @@ class Generation:
     forced: int = 0
     mask_s: float = 0.0
     attempts: int = 1
+    left_out: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ class TransformersBackend:
             model=self.id,
             latency_s=time.perf_counter() - began,
             constrained="grammar",
-            complete=constraint.finished,
+            complete=not decoding.cut,
             prompt_tokens=int(inputs["input_ids"].shape[1]),
             tokens=len(written),
             forced=decoding.forced,
@@ -112,6 +112,7 @@ class _Decoding:
         self._random = torch.Generator(device="cpu").manual_seed(sampling.seed)
         self.forced = 0
         self.mask_s = 0.0
+        self.cut = False
 
     def run(self, inputs: Mapping[str, Tensor]) -> list[int]:
         """The tokens of the answer."""
@@ -122,10 +123,13 @@ class _Decoding:
         written: list[int] = []
         chunk = self._follow([])
         while True:
-            room = self._sampling.max_tokens - len(written)
-            chunk = chunk[:room]
             written += chunk
-            if self._constraint.finished or len(written) >= self._sampling.max_tokens:
+            if len(written) > self._sampling.max_tokens or (
+                len(written) == self._sampling.max_tokens and not self._constraint.finished
+            ):
+                self.cut = True
+                return written[: self._sampling.max_tokens]
+            if self._constraint.finished:
                 return written
             if chunk:
                 seen = torch.cat([seen, seen.new_ones(1, len(chunk))], dim=1)

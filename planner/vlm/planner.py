@@ -274,6 +274,7 @@ class VLMPlanner:
 def _sampling(sampling: Sampling, answer: Generation) -> dict[str, float | int | str | bool]:
     record: dict[str, float | int | str | bool] = {**sampling.model_dump(), "constrained": answer.constrained}
     counts = {"prompt_tokens": answer.prompt_tokens, "tokens": answer.tokens, "requests": answer.attempts}
+    record |= {"left_out": " ".join(answer.left_out)} if answer.left_out else {}
     return record | {name: n for name, n in counts.items() if n is not None}
 
 
