@@ -126,7 +126,6 @@ import xllamacpp
 p = xllamacpp.CommonParams()
 p.model.path, p.mmproj.path, p.mmproj_use_gpu = sys.argv[1], sys.argv[2], False
 p.n_ctx, p.n_parallel, p.port, p.warmup, p.verbosity = 16384, 1, 0, False, 0
-p.force_pure_content_parser = True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(p)
 print(server.listening_address, flush=True)
