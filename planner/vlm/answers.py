@@ -30,10 +30,8 @@ def _lower(value: Any) -> Any:
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9 '_-]{0,47}$"), BeforeValidator(_lower)]
 """What a thing is called: lower-case words such as "red mug"."""
-Sentence = Annotated[str, Field(pattern="^[ !#-\\[\\]-~\u00a0-\ud7ff]{1,200}$")]
-"""One line in any script. Quotes, backslashes and control characters are left out: JSON can spell with them what no
-text can have, and llama.cpp's server answers some of them with an error of its own. The characters stand in the
-pattern themselves, since not every server knows escapes there."""
+Sentence = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,200}$")]
+"""One line of plain ASCII without quotes and backslashes: what every server's schema engine was seen to keep to."""
 Number = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 Coordinate = Annotated[int, Field(ge=0, le=SCALE)]
 Reason = Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood"]
