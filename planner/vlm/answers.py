@@ -34,7 +34,7 @@ Sentence = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,200}$")]
 """One line of plain ASCII without quotes and backslashes: what every server's schema engine was seen to keep to."""
 Number = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 Coordinate = Annotated[int, Field(ge=0, le=SCALE)]
-Reason = Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood"]
+Reason = Literal["nothing_to_do", "cannot_do", "not_understood"]
 
 
 class AnswerError(HiervlaError, ValueError):
@@ -61,7 +61,14 @@ class Refuse(Typed):
 
     refuse: Reason
     message: Sentence
-    missing: tuple[Name, ...] = Field(max_length=4)
+
+
+class Missing(Typed):
+    """No plan, because something is not in the image."""
+
+    refuse: Literal["not_in_scene"]
+    message: Sentence
+    missing: tuple[Name, ...] = Field(min_length=1, max_length=4)
 
 
 class Where(Typed):
@@ -91,7 +98,7 @@ class Draft:
 
     seen: tuple[str, ...]
     calls: tuple[Call, ...] = ()
-    refuse: Refuse | None = None
+    refuse: Refuse | Missing | None = None
 
 
 def has_point(signature: SkillSignature) -> bool:
@@ -106,7 +113,7 @@ def answer_schema(signatures: Sequence[SkillSignature], *, points: bool = True) 
         signatures: the skills that exist.
         points: whether steps carry the point that they are about.
     """
-    branches = [_plain(TypeAdapter(Refuse))]
+    branches = [_plain(TypeAdapter(Refuse)), _plain(TypeAdapter(Missing))]
     if signatures:
         steps = {"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": _plain(_calls(tuple(signatures), points))}
         branches.insert(0, _object({"steps": steps}))
@@ -132,12 +139,10 @@ def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool
     if not isinstance(body, dict):
         raise AnswerError('"answer" must be an object with "steps" or "refuse"')
     if "refuse" in body:
-        refusal = _check(TypeAdapter(Refuse), body, "answer")
-        if refusal.refuse == "not_in_scene" and not refusal.missing:
-            raise AnswerError('a refusal with "not_in_scene" must name what is missing')
-        return Draft(seen, refuse=refusal)
+        kind = Missing if body["refuse"] == "not_in_scene" else Refuse
+        return Draft(seen, refuse=_check(TypeAdapter(kind), body, "answer"))
     if set(body) != {"steps"} or not isinstance(body["steps"], list):
-        raise AnswerError('"answer" must have "steps", a list, or "refuse", "message" and "missing"')
+        raise AnswerError('"answer" must have "steps", a list, or "refuse" and "message"')
     steps = body["steps"]
     if not signatures or not 1 <= len(steps) <= MAX_STEPS:
         raise AnswerError(f'there are {len(steps)} steps, where 1 to {MAX_STEPS if signatures else 0} can be')

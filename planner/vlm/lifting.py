@@ -18,8 +18,8 @@ from hiervla.planner.grounding import (
 from hiervla.representations import CameraFrame, Keypoint, Step
 from hiervla.representations.geometry import deproject
 
-CONTAINER_M: Final = 0.065
-"""Half the width of what counts as "around an opening": most of a small bin and little besides it [m]."""
+CONTAINER_M: Final = 0.10
+"""Half the width of what counts as "around an opening": a small bin and little besides it [m]."""
 AROUND_M: Final = 0.06
 """Half the width of the neighbourhood that a graspable thing has to stand out of [m]."""
 LEAST_RISE_M: Final = 0.006

@@ -14,6 +14,7 @@ from hiervla.planner.vlm.answers import (
     SCALE,
     AnswerError,
     Draft,
+    Missing,
     Point,
     answer_schema,
     has_point,
@@ -132,8 +133,9 @@ class VLMPlanner:
             )
         if draft.refuse is not None:
             no = draft.refuse
+            missing = no.missing if isinstance(no, Missing) else ()
             return Refusal(
-                reason=no.refuse, message=no.message, missing=no.missing, seen=draft.seen, provenance=provenance
+                reason=no.refuse, message=no.message, missing=missing, seen=draft.seen, provenance=provenance
             )
         return self._plan(instruction, context, frame, draft, provenance)
 

@@ -34,7 +34,7 @@ or a refusal:
 ["green mug"]}}
 "seen" lists what you see. Names are short, in lower case, with the colour first: "red mug". Reasons to refuse: \
 "not_in_scene" (something that is asked for is not in the image; name it in "missing"), "nothing_to_do" (all is as it was \
-asked for), "cannot_do" (no skill does that), "not_understood". "missing" is [] otherwise."""
+asked for), "cannot_do" (no skill does that), "not_understood". Only "not_in_scene" has "missing"."""
 
 
 def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = True) -> Message:

@@ -32,6 +32,7 @@ from hiervla.representations import (
 )
 from hiervla.skills import SkillLibrary
 from hiervla.worlds.tabletop.privileged import GroundTruth
+from hiervla.worlds.tabletop.specs import BIN_HEIGHT
 from hiervla.worlds.tabletop.scene import sample_scene
 from hiervla.worlds.tabletop.world import TabletopWorld
 
@@ -220,7 +221,7 @@ def test_points_on_things_are_lifted(observation: Observation, world: TabletopWo
         where = lifted(planner, observation, pointing(frame, "pick", *middle(world, name), object="thing"))
         assert np.linalg.norm(where[:2] - truth.position(name)[:2]) < 0.06
     x, y = truth.scene.furniture.bin_xy
-    mouth = np.linalg.inv(frame.T_world_camera) @ (x, y, 0.13, 1.0)
+    mouth = np.linalg.inv(frame.T_world_camera) @ (x, y, BIN_HEIGHT, 1.0)
     u, v, _ = frame.K @ (mouth[:3] / mouth[2])
     where = lifted(planner, observation, pointing(frame, "throw_away", u, v, object="thing"))
     assert np.abs(where[:2] - (x, y)).max() < 0.05 and where[2] < 0.04
@@ -296,11 +297,6 @@ def walk(schema: Mapping[str, Any], draw: Callable[..., Any]) -> Any:
 def test_all_of_the_schema_is_taken_and_nothing_besides(data: st.DataObject) -> None:
     signatures = (*SKILLS, ODD)
     value = walk(answer_schema(signatures), data.draw)
-    nameless = value["answer"].get("refuse") == "not_in_scene" and not value["answer"]["missing"]
-    if nameless:
-        with pytest.raises(AnswerError, match="what is missing"):
-            read_answer(json.dumps(value), signatures)
-        return
     draft = read_answer(json.dumps(value), signatures)
     assert len(draft.calls) == len(value["answer"].get("steps", []))
     # One change anywhere, and it is refused.
