@@ -80,7 +80,11 @@ def embedded(count: int) -> dict[str, float]:
             return out
 
     rng = np.random.default_rng(0)
-    furniture = [("bin", "none", "none", 0.77, 0.34), ("drawer", "none", "closed", 0.77, 0.51), ("top_shelf", "none", "none", 0.11, 0.33)]
+    furniture = [
+        ("bin", "none", "none", 0.77, 0.34),
+        ("drawer", "none", "closed", 0.77, 0.51),
+        ("top_shelf", "none", "none", 0.11, 0.33),
+    ]
     chosen: list[int] = []
     tokens = forced = invalid = unfinished = plans = 0
     for k in range(count):

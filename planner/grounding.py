@@ -57,9 +57,7 @@ class Lifted:
 
 def image_ref(frame: CameraFrame) -> ImageRef:
     """Reference to the very image that was looked at."""
-    return ImageRef(
-        camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
-    )
+    return ImageRef(camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s)
 
 
 def lift_point(frame: CameraFrame, u: float, v: float, label: str = "point", reach: int = 1) -> Lifted:

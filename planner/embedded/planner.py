@@ -132,9 +132,7 @@ class EmbeddedPlanner:
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
             )
         image = image_ref(frame)
-        finished = [
-            records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)
-        ]
+        finished = [records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)]
         steps = self._steps(answer, names, slots, seen, signatures, image, len(finished))
         provenance = provenance.replace(latency_s=time.perf_counter() - began)
         return Plan(
@@ -401,9 +399,7 @@ def _load(folder: Path) -> tuple[HierVLAPlannerForPlanning, LanguageDecoder, str
     try:
         stamp = weights.stat().st_mtime_ns
     except OSError as error:
-        raise CheckpointError(
-            str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY
-        ) from error
+        raise CheckpointError(str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY) from error
     loaded = _cached(str(folder), stamp)
     return loaded.model, loaded.decoder, loaded.id
 

@@ -115,7 +115,12 @@ def answer_schema(signatures: Sequence[SkillSignature], *, points: bool = True) 
     """
     branches = [_plain(TypeAdapter(Refuse)), _plain(TypeAdapter(Missing))]
     if signatures:
-        steps = {"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": _plain(_calls(tuple(signatures), points))}
+        steps = {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_STEPS,
+            "items": _plain(_calls(tuple(signatures), points)),
+        }
         branches.insert(0, _object({"steps": steps}))
     return _object({"seen": _plain(TypeAdapter(_SeenNames)), "answer": {"anyOf": branches}})
 
@@ -145,7 +150,7 @@ def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool
         raise AnswerError('"answer" must have "steps", a list, or "refuse" and "message"')
     steps = body["steps"]
     if not signatures or not 1 <= len(steps) <= MAX_STEPS:
-        raise AnswerError(f'there are {len(steps)} steps, where 1 to {MAX_STEPS if signatures else 0} can be')
+        raise AnswerError(f"there are {len(steps)} steps, where 1 to {MAX_STEPS if signatures else 0} can be")
     adapter = _calls(tuple(signatures), points)
     parsed = [_check(adapter, step, f"answer.steps[{k}]") for k, step in enumerate(steps)]
     return Draft(seen, tuple(Call(s.skill, _words(s.args), getattr(s, "point", None)) for s in parsed))

@@ -97,7 +97,16 @@ def load_checkpoint(name: str, device: str, dtype: str) -> Loaded:
                 **options,
             )
             processor = _processor(place, config, options)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, AttributeError, SafetensorError) as e:
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ImportError,
+            AttributeError,
+            SafetensorError,
+        ) as e:
             raise CheckpointError(name, _problem(e, local), _REMEDY) from e
     missing = notes["missing_keys"]
     if missing:

@@ -95,5 +95,3 @@ def json_text(tokens: llguidance.LLTokenizer, written: Sequence[int]) -> str:
     Bytes that are no UTF-8 can only stand at the end of a text that was cut off, and are left out.
     """
     return bytes(tokens.decode_bytes(list(written))).decode(errors="ignore")
-
-

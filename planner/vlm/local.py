@@ -91,9 +91,7 @@ class TransformersBackend:
         bos = self._tokenizer.bos_token
         # Most templates begin with it, and then the tokenizer must not put it there again.
         special = not (bos and text.startswith(bos))
-        batch = self._processor(
-            text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special
-        )
+        batch = self._processor(text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special)
         dtype = self._model.dtype
         moved = {k: v.to(self.device) for k, v in batch.items() if hasattr(v, "to") and k != "labels"}
         return {k: v.to(dtype) if v.is_floating_point() else v for k, v in moved.items()}

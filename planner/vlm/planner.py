@@ -241,9 +241,7 @@ class VLMPlanner:
         self, instruction: str, context: PlannerContext, frame: CameraFrame, draft: Draft, provenance: Provenance
     ) -> Plan:
         succeeded = [r.step for r in context.history if r.outcome == "succeeded"]
-        finished = [
-            s.replace(id=f"s{n}", artifacts=(), depends_on=()) for n, s in enumerate(succeeded, 1)
-        ]
+        finished = [s.replace(id=f"s{n}", artifacts=(), depends_on=()) for n, s in enumerate(succeeded, 1)]
         signatures = {s.name: s for s in context.skills}
         image = image_ref(frame)
         steps: list[Step] = []
@@ -297,9 +295,7 @@ def _label(step: Step, signatures: Mapping[str, SkillSignature]) -> str:
     return _things(step.skill, step.args, signatures)[-1]
 
 
-def _needs(
-    earlier: Sequence[Step], things: Sequence[str], signatures: Mapping[str, SkillSignature]
-) -> tuple[str, ...]:
+def _needs(earlier: Sequence[Step], things: Sequence[str], signatures: Mapping[str, SkillSignature]) -> tuple[str, ...]:
     """The last earlier step about each of these things."""
     needed = []
     for thing in things:

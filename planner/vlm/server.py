@@ -75,7 +75,9 @@ class ServerBackend:
             raise ConventionError("base_url", f"'{shown}' is no URL of a server", "Write http://host:port/v1")
         if parts.username or parts.password:
             raise ConventionError(
-                "base_url", "it carries a user name or password, which would go on record", "Put a key into HIERVLA_API_KEY"
+                "base_url",
+                "it carries a user name or password, which would go on record",
+                "Put a key into HIERVLA_API_KEY",
             )
         self.model = model
         self.base_url = base_url.rstrip("/")
@@ -201,7 +203,9 @@ class ServerBackend:
                 "Start the server, or name another one with HIERVLA_BASE_URL or in --planner",
             ) from error
         except (httpx2.InvalidURL, ValueError) as error:
-            raise BackendError(self.id, f"the request cannot be sent ({_clean(str(error), key)})", "Check the URL") from error
+            raise BackendError(
+                self.id, f"the request cannot be sent ({_clean(str(error), key)})", "Check the URL"
+            ) from error
 
     def _until(self, response: httpx2.Response, deadline: float) -> Iterator[str]:
         for line in response.iter_lines():

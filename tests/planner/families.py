@@ -59,18 +59,28 @@ def byte_fallback(specials: list[str], named: Mapping[str, str]) -> tf.PreTraine
 
 def _fast(tokenizer: Tokenizer, named: Mapping[str, str]) -> tf.PreTrainedTokenizerFast:
     return tf.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", bos_token="<s>", extra_special_tokens=dict(named)
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<end>",
+        bos_token="<s>",
+        extra_special_tokens=dict(named),
     )
 
 
 def idefics3(folder: Path) -> None:
     """Idefics3, the architecture of SmolVLM (arXiv 2408.12637, 2504.05299)."""
-    marks = {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>"}
+    marks = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "global_image_token": "<global-img>",
+    }
     tokenizer = byte_level([*marks.values(), "<end_of_utterance>", "<row_1_col_1>"], marks)
     images = tf.Idefics3ImageProcessorPil(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, do_image_splitting=False
     )
-    processor = tf.Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=TURNS.replace("IMAGE", "<image>"))
+    processor = tf.Idefics3Processor(
+        images, tokenizer, image_seq_len=4, chat_template=TURNS.replace("IMAGE", "<image>")
+    )
     config = tf.Idefics3Config(
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         vision_config=VISION_SIZES,
@@ -91,7 +101,10 @@ def gemma3(folder: Path) -> None:
         vocab_size=len(tokenizer), head_dim=16, sliding_window=8, layer_types=["sliding_attention", "full_attention"],
         **TEXT_SIZES,
     )  # fmt: skip
-    ids = {f"{k}_token_id": tokenizer.convert_tokens_to_ids(v) for k, v in zip(("image", "boi", "eoi"), marks.values(), strict=True)}
+    ids = {
+        f"{k}_token_id": tokenizer.convert_tokens_to_ids(v)
+        for k, v in zip(("image", "boi", "eoi"), marks.values(), strict=True)
+    }
     config = tf.Gemma3Config(text_config=text.to_dict(), vision_config=VISION_SIZES, mm_tokens_per_image=4, **ids)
     _save(folder, tf.Gemma3ForConditionalGeneration(config), processor)
 
@@ -126,7 +139,14 @@ def qwen2_vl(folder: Path) -> None:
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     config = tf.Qwen2VLConfig(
         text_config=text.to_dict(),
-        vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14},
+        vision_config={
+            "depth": 1,
+            "embed_dim": 16,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+        },
         **{n: tokenizer.convert_tokens_to_ids(m) for n, m in zip(names, marks, strict=True)},
     )
     _save(folder, tf.Qwen2VLForConditionalGeneration(config), tokenizer, images)

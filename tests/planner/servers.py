@@ -167,7 +167,15 @@ def write_model(folder: Path) -> tuple[Path, Path]:
         return rng.normal(0.0, 0.3, shape).astype(np.float32)
 
     d, hidden, patch, size = 64, 64, 8, 32
-    words = ["<pad>", "<eos>", "<|user|>", "<|assistant|>", "<fake_token_around_image>", "<global-img>", "<row_1_col_1>"]
+    words = [
+        "<pad>",
+        "<eos>",
+        "<|user|>",
+        "<|assistant|>",
+        "<fake_token_around_image>",
+        "<global-img>",
+        "<row_1_col_1>",
+    ]
     special = len(words)
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in plain]
@@ -252,5 +260,3 @@ def write_gguf(path: Path, meta: Mapping[str, Any], tensors: Mapping[str, Floats
         body += data
         at += len(data)
     path.write_bytes(head + b"\0" * (-len(head) % 32) + body)
-
-

@@ -83,7 +83,9 @@ def test_reading_forced_tokens_at_once_changes_nothing(
             return_dict_in_generate=True,
             prefix_allowed_tokens_fn=lambda _, ids: [written[min(len(ids) - start, len(written) - 1)]],
         )
-    monkeypatch.setattr("hiervla.planner.vlm.local._Decoding._choose", lambda self, row: rows.append(row) or next(wanted))
+    monkeypatch.setattr(
+        "hiervla.planner.vlm.local._Decoding._choose", lambda self, row: rows.append(row) or next(wanted)
+    )
     for chunked in (True, False):
         rows: list[torch.Tensor] = []
         constraint = _Script(written, chunked)

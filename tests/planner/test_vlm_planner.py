@@ -339,7 +339,11 @@ def test_planners_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(planner, VLMPlanner) and planner.camera == "wrist"
     assert planner.id == "openai:@cf/vl@http://127.0.0.1:9/v1"
     monkeypatch.delenv("HIERVLA_BASE_URL", raising=False)
-    for name, problem in (("openai:m", "names no server.*HIERVLA_BASE_URL"), ("openai:", "no model"), ("transformers:", "no checkpoint")):
+    for name, problem in (
+        ("openai:m", "names no server.*HIERVLA_BASE_URL"),
+        ("openai:", "no model"),
+        ("transformers:", "no checkpoint"),
+    ):
         with pytest.raises(PlannerNameError, match=problem) as caught:
             make_planner(name)
         assert caught.value.exit_code == 2

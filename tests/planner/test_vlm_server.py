@@ -75,7 +75,11 @@ def test_a_real_server_holds_random_weights_to_the_schema(llama_url: str) -> Non
 
 def test_a_real_server_sees_the_image(llama_url: str) -> None:
     backend = ServerBackend("tiny", llama_url)
-    open_question = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^[a-z]{30}$"}}, "required": ["a"]}
+    open_question = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "pattern": "^[a-z]{30}$"}},
+        "required": ["a"],
+    }
 
     def said(*images: np.ndarray) -> tuple[str, int]:
         answer = backend.generate(ASK, images, open_question, Sampling())
@@ -170,7 +174,11 @@ def test_keys_come_from_the_environment_in_order(monkeypatch: pytest.MonkeyPatch
 
 def test_a_key_for_another_service_does_not_go_out_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    for url, goes in (("http://10.0.0.7:8000/v1", None), ("https://example.org/v1", KEY), ("http://localhost:1/v1", KEY)):
+    for url, goes in (
+        ("http://10.0.0.7:8000/v1", None),
+        ("https://example.org/v1", KEY),
+        ("http://localhost:1/v1", KEY),
+    ):
         assert ServerBackend("m", url)._key() == goes
     monkeypatch.setenv("HIERVLA_API_KEY", "mine")
     assert ServerBackend("m", "http://10.0.0.7:8000/v1")._key() == "mine"
@@ -219,7 +227,9 @@ def test_nobody_is_there() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "HIERVLA_API_KEY"), (404, "model's name"), (400, "what the server")])
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "HIERVLA_API_KEY"), (404, "model's name"), (400, "what the server")]
+)
 def test_what_does_not_pass_is_not_tried_again(status: int, remedy: str) -> None:
     with Scripted(Reply('{"error": {"message": "no."}}', status, "application/json")) as server:
         with pytest.raises(ServerStatusError, match=f"answers {status}: no. .*{remedy}") as caught:
