@@ -49,18 +49,19 @@ def problem(answer: Any, kinds: Sequence[str], skills: Mapping[str, Any]) -> str
 def embedded(count: int) -> dict[str, float]:
     """Decodes with the embedded planner's small language model."""
     import torch
+    from transformers import PreTrainedTokenizerFast
 
     from hiervla.planner.embedded import generation
+    from hiervla.planner.embedded.configuration import LanguageConfig
     from hiervla.planner.embedded.language import PlannerLanguage
     from hiervla.planner.embedded.slots import COLOURS, LOOSE, one_hot_slots
     from hiervla.representations import PlanError
     from hiervla.skills import SkillLibrary
-    from transformers import PreTrainedTokenizerFast
 
     weights = Path(generation.__file__).parent / "weights"
     words = PreTrainedTokenizerFast.from_pretrained(weights, local_files_only=True)
     first = words.convert_tokens_to_ids("o0")
-    config = generation.LanguageConfig(
+    config = LanguageConfig(
         vocab_size=len(words), hidden_size=32, num_layers=2, num_heads=2, slot_token_id=first,
         pad_token_id=words.pad_token_id, eos_token_id=words.eos_token_id,
     )  # fmt: skip
@@ -92,7 +93,7 @@ def embedded(count: int) -> dict[str, float]:
             torch.manual_seed(k)
             decoder = Timed(PlannerLanguage(config), words)
             print(f"{k} decoded, {invalid} invalid", file=sys.stderr, flush=True)
-        loose = [
+        loose: list[Any] = [
             (str(rng.choice(LOOSE)), str(rng.choice(COLOURS[1:])), "table", *map(float, rng.uniform(0.3, 0.7, 2)))
             for _ in range(int(rng.integers(0, 8)))
         ]

@@ -1,4 +1,4 @@
-"""Any vision-language model as the planner: a backend that answers, a prompt, and an output that is held to a schema."""
+"""Any vision-language model as the planner: a backend that answers, a prompt, an output held to a schema."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ EMBEDDED_TYPE: Final = "hiervla_planner"
 """`model_type` of checkpoints that `hiervla.planner.embedded` reads."""
 _EDGE: Final = 1 << 20
 _REMEDY: Final = (
-    "Give the folder of an image-text-to-text checkpoint with config.json, *.safetensors, tokenizer and processor files, "
+    "Give the folder of an image-text-to-text checkpoint with config.json, *.safetensors, tokenizer and processor, "
     "or its id on the Hugging Face hub"
 )
 

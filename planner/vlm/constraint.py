@@ -51,7 +51,7 @@ class Constraint:
         import llguidance.numpy as masks
 
         self._fill = masks.fill_next_token_bitmask
-        compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+        compact: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
         grammar = llguidance.LLMatcher.grammar_from_json_schema(dict(schema), overrides=compact)
         self._matcher = llguidance.LLMatcher(tokens, grammar)
         self._bits = masks.allocate_token_bitmask(1, tokens.vocab_size)

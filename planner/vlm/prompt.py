@@ -24,17 +24,17 @@ POINT_AT: Final[Mapping[str, str]] = {
 _ELSE: Final = "the middle of what the skill is about"
 
 _POINTS: Final = (
-    f'A point is {{"x": ..., "y": ...}}: whole numbers from 0 to {SCALE}, x from the left edge of the image to the right '
-    f"edge, y from the top edge to the bottom edge."
+    f'A point is {{"x": ..., "y": ...}}: whole numbers from 0 to {SCALE}, x from the left edge of the image to the '
+    f"right edge, y from the top edge to the bottom edge."
 )
 _FORM: Final = """Answer with one JSON object and nothing else. Either a plan:
 {"seen": ["red mug", "blue block"], "answer": {"steps": [STEP]}}
 or a refusal:
-{"seen": ["red mug", "blue block"], "answer": {"refuse": "not_in_scene", "message": "There is no green mug.", "missing": \
-["green mug"]}}
+{"seen": ["red mug", "blue block"], "answer": {"refuse": "not_in_scene", "message": "There is no green mug.", \
+"missing": ["green mug"]}}
 "seen" lists what you see. Names are short, in lower case, with the colour first: "red mug". Reasons to refuse: \
-"not_in_scene" (something that is asked for is not in the image; name it in "missing"), "nothing_to_do" (all is as it was \
-asked for), "cannot_do" (no skill does that), "not_understood". Only "not_in_scene" has "missing"."""
+"not_in_scene" (something that is asked for is not in the image; name it in "missing"), "nothing_to_do" (all is as it \
+was asked for), "cannot_do" (no skill does that), "not_understood". Only "not_in_scene" has "missing"."""
 
 
 def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = True) -> Message:
@@ -47,8 +47,8 @@ def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = Tru
     """
     step = '{"skill": "...", "args": {...}' + (', "point": {"x": 512, "y": 300}}' if points else "}")
     parts = [
-        "You plan for a robot arm that you see through the camera that took this image. Plan the steps that are still to "
-        "do from what the image shows now, in order, so that the instruction is fulfilled.",
+        "You plan for a robot arm that you see through the camera that took this image. Plan the steps that are still "
+        "to do from what the image shows now, in order, so that the instruction is fulfilled.",
         "Skills, with their arguments:\n" + "\n".join(_skill(s, points) for s in context.skills),
         *([_POINTS + " Every step of a skill with a point has one."] if points else []),
         _FORM.replace("STEP", step),
@@ -64,8 +64,8 @@ def point_prompt(step: Step) -> Message:
     text = (
         f"You guide a robot arm that you see through the camera that took this image. Its next step: {step}.\n"
         f"Point at {what}. {_POINTS}\n"
-        'Answer with one JSON object and nothing else: {"point": {"x": 512, "y": 300}}, or {"point": null} if it is not '
-        "in view."
+        'Answer with one JSON object and nothing else: {"point": {"x": 512, "y": 300}}, or {"point": null} if it is '
+        "not in view."
     )
     return Message("user", text)
 

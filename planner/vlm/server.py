@@ -43,8 +43,8 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 class ServerBackend:
     """A model behind an OpenAI-compatible server.
 
-    Images go out as PNG data URLs, without loss, so that the model sees the very pixels that are on record; answers come
-    as a stream. The schema goes out as `response_format`. What a server refuses by name, that or one of the settings of the
+    Images go out as PNG data URLs, without loss, so that the model sees the very pixels that are on record;
+    answers come as a stream. The schema goes out as `response_format`. What a server refuses by name, that or one of the settings of the
     sampling, is left out from then on, and the answer says so.
 
     Args:
@@ -226,7 +226,7 @@ class ServerBackend:
         remedies = {
             401: "Put the right key into HIERVLA_API_KEY",
             403: "Put the right key into HIERVLA_API_KEY",
-            404: f"Check the model's name ('{self.model}') and that the URL ends as the server wants it, mostly with /v1",
+            404: f"Check the model's name ('{self.model}') and that the URL ends as it should, mostly with /v1",
             413: "Use a camera with a smaller image",
             429: "Wait, or raise the limit at the provider",
         }

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers as tf
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+# Any: its annotations do not know sizes that come as a mapping.
+tf: Any = transformers
 
 TEXTS = [
     '{"seen":["red mug"],"answer":{"steps":[{"skill":"pick","args":{"object":"red mug"},"point":{"x":512,"y":300}}]}}',
@@ -30,7 +33,7 @@ VISION_SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def byte_level(specials: list[str], named: Mapping[str, str]) -> tf.PreTrainedTokenizerFast:
+def byte_level(specials: list[str], named: Mapping[str, str]) -> Any:
     """Byte-level BPE, as Llama 3, Qwen and SmolLM have it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -43,7 +46,7 @@ def byte_level(specials: list[str], named: Mapping[str, str]) -> tf.PreTrainedTo
     return _fast(tokenizer, named)
 
 
-def byte_fallback(specials: list[str], named: Mapping[str, str]) -> tf.PreTrainedTokenizerFast:
+def byte_fallback(specials: list[str], named: Mapping[str, str]) -> Any:
     """BPE on words with a bytes vocabulary to fall back on, as Gemma and Llama 2 have it."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -57,7 +60,7 @@ def byte_fallback(specials: list[str], named: Mapping[str, str]) -> tf.PreTraine
     return _fast(Tokenizer.from_str(json.dumps(parts)), named)
 
 
-def _fast(tokenizer: Tokenizer, named: Mapping[str, str]) -> tf.PreTrainedTokenizerFast:
+def _fast(tokenizer: Tokenizer, named: Mapping[str, str]) -> Any:
     return tf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

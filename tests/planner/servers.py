@@ -135,7 +135,7 @@ sys.stdin.read()
 
 @contextmanager
 def llama(folder: Path) -> Iterator[str]:
-    """The base URL of llama.cpp's server with a tiny vision-language model of random weights, in a process of its own."""
+    """The base URL of llama.cpp's server with a tiny model of random weights, in a process of its own."""
     model, eyes = write_model(folder)
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVE, str(model), str(eyes)],

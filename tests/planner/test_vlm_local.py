@@ -83,13 +83,18 @@ def test_reading_forced_tokens_at_once_changes_nothing(
             return_dict_in_generate=True,
             prefix_allowed_tokens_fn=lambda _, ids: [written[min(len(ids) - start, len(written) - 1)]],
         )
-    monkeypatch.setattr(
-        "hiervla.planner.vlm.local._Decoding._choose", lambda self, row: rows.append(row) or next(wanted)
-    )
+    rows: list[torch.Tensor] = []
+    wanted: list[int] = []
+
+    def choose(self: Any, row: torch.Tensor) -> int:
+        rows.append(row)
+        return wanted[len(rows) - 1]
+
+    monkeypatch.setattr("hiervla.planner.vlm.local._Decoding._choose", choose)
     for chunked in (True, False):
-        rows: list[torch.Tensor] = []
+        rows.clear()
         constraint = _Script(written, chunked)
-        wanted = iter(constraint.chosen)
+        wanted[:] = constraint.chosen
         from hiervla.planner.vlm.local import _Decoding
 
         with torch.inference_mode():

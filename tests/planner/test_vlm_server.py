@@ -116,7 +116,8 @@ def test_what_goes_over_the_wire() -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), IMAGE)
     assert others == [{"role": "assistant", "content": "{}"}, {"role": "user", "content": "again"}]
     assert body == {
-        "model": "tiny", "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 77, "temperature": 0.5, "top_p": 1.0, "seed": 3,
+        "model": "tiny", "stream": True, "stream_options": {"include_usage": True},
+        "max_tokens": 77, "temperature": 0.5, "top_p": 1.0, "seed": 3,
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}},
     }  # fmt: skip
     assert "authorization" not in headers
