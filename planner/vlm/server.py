@@ -43,9 +43,9 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 class ServerBackend:
     """A model behind an OpenAI-compatible server.
 
-    Images go out as PNG data URLs, without loss, so that the model sees the very pixels that are on record;
-    answers come as a stream. The schema goes out as `response_format`. What a server refuses by name, that or one of the settings of the
-    sampling, is left out from then on, and the answer says so.
+    Images go out as PNG data URLs, without loss, so that the model sees the very pixels that are on record; answers
+    come as a stream. The schema goes out as `response_format`. What a server refuses by name, that or one of the
+    settings of the sampling, is left out from then on, and the answer says so.
 
     Args:
         model: the model's name, as the server knows it.

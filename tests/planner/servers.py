@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,7 +47,7 @@ class Reply:
 
     def __init__(
         self,
-        body: str | list[str | float],
+        body: str | Sequence[str | float],
         status: int = 200,
         kind: str = "text/event-stream",
         cut: bool = False,
