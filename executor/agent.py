@@ -121,7 +121,7 @@ class Agent:
 
         Args:
             world: name of a world preset.
-            planner: ``"embedded"``, or the folder of a planner checkpoint.
+            planner: a name that :func:`~hiervla.planner.base.make_planner` takes.
             policy: ``"flow"``, or the folder of a policy checkpoint.
             config: settings of the loop.
             skills: the library; by default everything installed.

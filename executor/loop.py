@@ -211,6 +211,7 @@ class Orchestrator:
         observation = self._look()
         started = time.perf_counter()
         fresh = self.planner.refresh(observation, plan, self._context())
+        self._record_rejected()
         if fresh is None:
             self.recorder.emit(
                 PlanStale,
@@ -247,8 +248,7 @@ class Orchestrator:
         started = time.perf_counter()
         answer = self.planner.plan(observation, instruction, self._context())
         latency = time.perf_counter() - started
-        for attempt in self.planner.rejected:
-            self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
+        self._record_rejected()
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
         else:
@@ -256,6 +256,10 @@ class Orchestrator:
             self.recorder.emit(PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency)
         self.recorder.sync()
         return answer
+
+    def _record_rejected(self) -> None:
+        for attempt in self.planner.rejected:
+            self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
 
     def _refused(self, refusal: Refusal) -> Ending:
         succeeded = [r for r in self.state.history if r.outcome == "succeeded"]

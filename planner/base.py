@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from hiervla.representations import HiervlaError, Observation, Plan, Refusal, SkillSignature, Step, UnknownNameError
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, SkillSignature, Step
 from hiervla.representations.plans import StepOutcome
 
 
@@ -69,7 +68,7 @@ class Planner(Protocol):
     """Looks at an observation and an instruction, and answers with a plan or a refusal.
 
     Attributes:
-        rejected: attempts of the last :meth:`plan` that did not pass the checks.
+        rejected: attempts of the last :meth:`plan` or :meth:`refresh` that did not pass the checks.
     """
 
     rejected: tuple[RejectedAttempt, ...]
@@ -112,16 +111,18 @@ class Planner(Protocol):
 
 
 def make_planner(name: str, **options: Any) -> Planner:
-    """A planner by name, or from a checkpoint folder.
+    """A planner by name; `docs/planners.md` has the names.
+
+    Args:
+        name: ``"embedded"``, the folder of a checkpoint, ``"transformers:FOLDER_OR_HUB_ID"``, or
+            ``"openai:MODEL@http://host:port/v1"``, where without ``@...`` the URL is taken from ``HIERVLA_BASE_URL``.
+        options: go to the planner, such as ``camera``; for a vision-language model also to its backend.
 
     Raises:
         UnknownNameError: neither a known planner nor a folder.
+        PlannerNameError: the name is of a known kind, but incomplete.
         CheckpointError: weights cannot be read.
     """
-    from hiervla.planner.embedded.planner import EmbeddedPlanner
+    from hiervla.planner.names import planner_of_name
 
-    if name == "embedded":
-        return EmbeddedPlanner(**options)
-    if Path(name).is_dir():
-        return EmbeddedPlanner(path=Path(name), **options)
-    raise UnknownNameError("planner", name, ["embedded"], place="--planner (a name, or the folder of a checkpoint)")
+    return planner_of_name(name, **options)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.representations import CameraFrame, HiervlaError, Keypoint
+from hiervla.representations import CameraFrame, HiervlaError, ImageRef, Keypoint
 from hiervla.representations._base import Vec3
 from hiervla.representations.geometry import deproject, lift
 
@@ -53,6 +53,11 @@ class Lifted:
 
     position_w: Vec3
     confidence: float
+
+
+def image_ref(frame: CameraFrame) -> ImageRef:
+    """Reference to the very image that was looked at."""
+    return ImageRef(camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s)
 
 
 def lift_point(frame: CameraFrame, u: float, v: float, label: str = "point", reach: int = 1) -> Lifted:

@@ -23,6 +23,7 @@ from hiervla.planner.grounding import (
     check_inside,
     check_workspace,
     distance_outside,
+    image_ref,
     lift_bar,
     lift_opening,
     lift_point,
@@ -66,7 +67,7 @@ class EmbeddedPlanner:
         camera: name of the camera that it looks through.
 
     Attributes:
-        rejected: attempts of the last plan that did not pass the checks.
+        rejected: attempts of the last question that did not pass the checks.
 
     Raises:
         CheckpointError: the folder holds no readable checkpoint of this model.
@@ -131,9 +132,7 @@ class EmbeddedPlanner:
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
             )
         image = image_ref(frame)
-        finished = [
-            records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)
-        ]
+        finished = [records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)]
         steps = self._steps(answer, names, slots, seen, signatures, image, len(finished))
         provenance = provenance.replace(latency_s=time.perf_counter() - began)
         return Plan(
@@ -156,6 +155,7 @@ class EmbeddedPlanner:
         """
         from hiervla.planner.embedded.pointing import request_of
 
+        self.rejected = ()
         began = time.perf_counter()
         frame = observation.frame(self.camera)
         seen, slots = self._look(frame)
@@ -329,13 +329,6 @@ class EmbeddedPlanner:
         return point.replace(position_w=lifted.position_w, confidence=point.confidence * lifted.confidence)
 
 
-def image_ref(frame: CameraFrame) -> ImageRef:
-    """Reference to the very image that was looked at."""
-    return ImageRef(
-        camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
-    )
-
-
 def _word(value: str, names: SceneSlots) -> str:
     if value.startswith("o") and value[1:].isdigit() and int(value[1:]) < len(names):
         return names.name(int(value[1:]))
@@ -406,9 +399,7 @@ def _load(folder: Path) -> tuple[HierVLAPlannerForPlanning, LanguageDecoder, str
     try:
         stamp = weights.stat().st_mtime_ns
     except OSError as error:
-        raise CheckpointError(
-            str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY
-        ) from error
+        raise CheckpointError(str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY) from error
     loaded = _cached(str(folder), stamp)
     return loaded.model, loaded.decoder, loaded.id
 

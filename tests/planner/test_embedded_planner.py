@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hiervla.planner.base import GroundingError, Planner, PlannerContext, StepRecord
-from hiervla.planner.embedded.planner import WEIGHTS, EmbeddedPlanner, image_ref
+from hiervla.planner.embedded.planner import WEIGHTS, EmbeddedPlanner
+from hiervla.planner.grounding import image_ref
 from hiervla.representations import (
     AffordanceMap,
     Boxes,

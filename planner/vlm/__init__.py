@@ -1,0 +1,9 @@
+"""Any vision-language model as the planner: a backend that answers, a prompt, an output held to a schema."""
+
+from __future__ import annotations
+
+from hiervla.planner.vlm.backend import Backend, Generation, Message, Sampling
+from hiervla.planner.vlm.errors import BackendError
+from hiervla.planner.vlm.planner import PointStrategy, VLMPlanner
+
+__all__ = ["Backend", "BackendError", "Generation", "Message", "PointStrategy", "Sampling", "VLMPlanner"]
