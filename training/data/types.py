@@ -96,6 +96,7 @@ class DatasetSpec:
         raise KeyError(f"no feature '{name}'; there are {[f.name for f in self.features]}")
 
 
+Role = Literal["user", "assistant"]
 Style = Literal["subtask", "plan", "memory", "motion", "task_aug", "interjection", "vqa", "trace"]
 
 
@@ -114,7 +115,7 @@ class Utterance:
     time_s: float
     content: str
     style: Style
-    role: Literal["user", "assistant"] = "assistant"
+    role: Role = "assistant"
     camera: str | None = None
 
 
@@ -251,6 +252,10 @@ class Skip:
     place: str
     reason: str
     episodes: int = 1
+
+    def to_json(self) -> dict[str, str | int]:
+        """Plain JSON values."""
+        return {"place": self.place, "reason": self.reason, "episodes": self.episodes}
 
 
 @runtime_checkable

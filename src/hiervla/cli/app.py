@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 from typer import exceptions
 
-from hiervla.cli import calibrating, exporting, learning, looking, records, running, skills, travel
+from hiervla.cli import calibrating, data, exporting, learning, looking, records, running, skills, travel
 
 app = typer.Typer(
     name="hiervla",
@@ -30,6 +30,7 @@ skills.add_to(app)
 calibrating.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
+data.add_to(app)
 
 
 def run_app(words: Sequence[str], *, debug: bool = False) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from hiervla.training.data.errors import DatasetError, need
-from hiervla.training.data.types import PERSISTENT, Array, Feature, Utterance
+from hiervla.training.data.types import PERSISTENT, Array, Feature, Role, Style, Utterance
 
 VERSION = "v3.0"
 INFO, STATS, TASKS, SUBTASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/subtasks.parquet"
@@ -204,8 +204,10 @@ def language_from(table: Any, fps: float) -> tuple[Utterance, ...]:
 
 
 def _utterance(row: Mapping[str, Any], time_s: float) -> Utterance:
-    role = row["role"] if row["role"] in ("user", "assistant") else "assistant"
-    return Utterance(time_s, row["content"] or "", row["style"] or "", role, row["camera"])
+    role: Role = "user" if row["role"] == "user" else "assistant"
+    # Other projects may have styles of their own; they pass through.
+    style = cast("Style", row["style"] or "")
+    return Utterance(time_s, row["content"] or "", style, role, row["camera"])
 
 
 def hub_metadata(features: Sequence[Feature], embedded: bool, extra: Mapping[str, str]) -> dict[bytes, bytes]:

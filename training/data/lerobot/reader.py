@@ -65,7 +65,9 @@ class LeRobotSource:
             meanings, action = ours.get("meanings", {}), ActionMeaning(**ours.get("action", {}))
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(self.path, f"{layout.INFO} lacks or garbles {error}", "Export it again") from error
-        plain, cameras, unread = [], [], []
+        plain: list[Feature] = []
+        cameras: list[Feature] = []
+        unread: list[str] = []
         for name, entry in entries.items():
             if name in layout.FEATURES_OF_THE_FORMAT:
                 continue
