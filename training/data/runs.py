@@ -170,19 +170,19 @@ class RunSource:
         return [f for f in self.spec.features if f.image]
 
     def _recorded(self, record: RunRecord, times: Array) -> tuple[dict[str, EncodedImages], Array]:
-        taken: dict[str, list[FrameRecord]] = {f.name: [] for f in self._cameras()}
+        taken: dict[str, list[tuple[float, FrameRecord]]] = {f.name: [] for f in self._cameras()}
         for event in record.of(ObservationTaken):
             for frame in event.frames:
-                taken.setdefault(IMAGE_PREFIX + frame.image.camera, []).append(frame)
+                taken.setdefault(IMAGE_PREFIX + frame.image.camera, []).append((event.observed_at_s, frame))
         images, ages = {}, []
         for feature in self._cameras():
-            frames = sorted(taken[feature.name], key=lambda f: f.image.time_s)
-            seen = np.array([f.image.time_s for f in frames])
+            frames = sorted(taken[feature.name], key=lambda pair: pair[0])
+            seen = np.array([time_s for time_s, _ in frames])
             # A tick's clock may differ from that of the exposure by rounding.
             which = np.searchsorted(seen, times + 1e-6, side="right") - 1
             if len(frames) == 0 or which.min() < 0:
                 raise EpisodeError(record.path, f"has no image of '{feature.name}' before it moves")
-            files = {int(i): encode_png(record.frame(frames[int(i)]).rgb) for i in np.unique(which)}
+            files = {int(i): encode_png(record.frame(frames[int(i)][1]).rgb) for i in np.unique(which)}
             data = [files[int(i)] for i in which]
             images[feature.name] = EncodedImages(data, str(record.path), shape=feature.shape)
             ages.append(np.maximum(times - seen[which], 0.0))

@@ -25,7 +25,7 @@ class VideoWriter:
         self._root, self._key, self._fps, self._limit, self._crf = root, key, fps, limit_mb * 2**20, crf
         self._chunk, self._file, self._frames = 0, 0, 0
         self._first = 0
-        self._path: Path | None = None
+        self._bytes = 0
         self._container: Any = None
         self._stream: Any = None
 
@@ -39,8 +39,7 @@ class VideoWriter:
             problem = f"camera '{self._key}' has images of {shape[1]}x{shape[0]}, and H.264 wants even numbers"
             raise DatasetError(self._root.name, problem, "Store images instead of videos (--images-as png)")
         if self._container is not None and self._frames:
-            size = self._path.stat().st_size if self._path is not None else 0
-            if size * (1 + frames / self._frames) >= self._limit:
+            if self._bytes * (1 + frames / self._frames) >= self._limit:
                 self.close()
                 self._chunk, self._file = following(self._chunk, self._file)
         if self._container is None:
@@ -50,15 +49,15 @@ class VideoWriter:
     def _open(self, shape: tuple[int, ...]) -> None:
         av = need("av", _WHAT)
         where = VIDEO.format(video_key=self._key, chunk_index=self._chunk, file_index=self._file)
-        self._path = self._root / where
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = av.open(str(self._path), "w")
+        path = self._root / where
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(path), "w")
         options = {"crf": str(self._crf), "g": str(GOP), "preset": "fast", "bf": "0", "threads": "1"}
         self._stream = self._container.add_stream("libx264", rate=Fraction(self._fps).limit_denominator(1001))
         self._stream.height, self._stream.width = shape[:2]
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = options
-        self._frames = 0
+        self._frames = self._bytes = 0
 
     def add(self, image: Image) -> None:
         """One more frame."""
@@ -66,7 +65,10 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = self._frames
         frame.time_base = 1 / Fraction(self._fps).limit_denominator(1001)
-        self._container.mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        # The file's size on the disk lags behind: the container buffers.
+        self._bytes += sum(p.size for p in packets)
+        self._container.mux(packets)
         self._frames += 1
 
     def end(self) -> dict[str, Any]:
