@@ -1,7 +1,8 @@
-"""``export`` to dataset formats and ``data info``."""
+"""``data info``, and what ``export --to lerobot`` does."""
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from pathlib import Path
@@ -11,53 +12,65 @@ import typer
 
 data_app = typer.Typer(help="Datasets of demonstrations.", rich_markup_mode=None, no_args_is_help=True)
 
-TARGETS = ("lerobot",)
+
+class Pictures(enum.StrEnum):
+    """Where the images of run records come from."""
+
+    rendered = "rendered"
+    recorded = "recorded"
+    none = "none"
+
+
+class Storage(enum.StrEnum):
+    """How images are stored."""
+
+    video = "video"
+    png = "png"
+
+
+_LEROBOT = "lerobot: "
+Fps = Annotated[
+    float | None,
+    typer.Option(min=0.1, help=f"{_LEROBOT}frames a second; 10 for run records.", show_default=False),
+]
+Images = Annotated[
+    Pictures,
+    typer.Option(help=f"{_LEROBOT}of run records: executed and rendered again, the last one recorded, or none."),
+]
+ImagesAs = Annotated[Storage, typer.Option(help=f"{_LEROBOT}H.264 video, or png with every pixel.")]
+Every = Annotated[bool, typer.Option("--all", help=f"{_LEROBOT}runs that did not succeed, too.")]
+Language = Annotated[
+    bool,
+    typer.Option(help=f"{_LEROBOT}plan, subtasks, points as language columns; versions before 0.6 refuse those."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command("export")(export)
+    """Register the commands; ``export`` itself is registered by :mod:`hiervla.cli.exporting`."""
     app.add_typer(data_app, name="data")
 
 
-def export(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="SOURCE...", help="Run records, folders of them, or a dataset.", show_default=False),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The dataset's folder.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Format: lerobot (LeRobotDataset v3).")] = "lerobot",
-    fps: Annotated[
-        float | None, typer.Option(min=0.1, help="Frames a second; 10 for run records.", show_default=False)
-    ] = None,
-    images: Annotated[
-        str,
-        typer.Option(help="Of run records: rendered (executed again), recorded (the last one taken) or none."),
-    ] = "rendered",
-    images_as: Annotated[str, typer.Option(help="video (H.264) or png (every pixel kept).")] = "video",
-    every: Annotated[bool, typer.Option("--all", help="Runs that did not succeed, too.")] = False,
-    language: Annotated[
-        bool, typer.Option(help="Plan, subtasks and points as language columns; LeRobot before 0.6 refuses those.")
-    ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+def to_lerobot(
+    sources: list[Path],
+    out: Path,
+    *,
+    fps: float | None,
+    images: Pictures,
+    images_as: Storage,
+    every: bool,
+    language: bool,
+    as_json: bool,
 ) -> int:
-    """Write run records or demonstrations as a dataset for other software."""
-    from hiervla.representations.errors import UnknownNameError
+    """Write run records or demonstrations as a LeRobotDataset v3, and say what was written."""
     from hiervla.training.data.export import export_lerobot
 
-    for what, value, known in (
-        ("export format", to, TARGETS),
-        ("kind of images", images, ("rendered", "recorded", "none")),
-        ("image storage", images_as, ("video", "png")),
-    ):
-        if value not in known:
-            raise UnknownNameError(what, value, known)
     report = export_lerobot(
         sources,
         out,
         fps=fps,
-        pictures=images,  # type: ignore[arg-type]  # one of the names checked above
-        storage=images_as,  # type: ignore[arg-type]  # one of the names checked above
+        pictures=images.value,
+        storage=images_as.value,
         every=every,
         language=language,
         on_episode=lambda n: print(f"episode {n}", file=sys.stderr, flush=True),
@@ -78,7 +91,7 @@ def info(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only what the dataset says of itself; check nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say what a dataset holds: format, episodes, features, rate, tasks, and what in it is damaged."""
     from hiervla.training.data.summary import summarise

@@ -191,7 +191,9 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert main(words) == 1
     assert "not an empty folder" in " ".join(capsys.readouterr().err.split())
     assert main(["export", "run", "--to", "lerobo", "-o", "x"]) == 2
-    assert "Did you mean 'lerobot'?" in capsys.readouterr().err
+    assert "lerobo" in capsys.readouterr().err
+    assert main(["export", "run", "run", "--to", "mcap", "-o", "x"]) == 2
+    assert "takes one run" in capsys.readouterr().err
     assert main(["data", "info", "nowhere"]) == 1
 
 
