@@ -131,26 +131,37 @@ def shards(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def load_demos(paths: Iterable[str | Path]) -> DemoSet:
-    """Read all shards under `paths`.
+    """Read all shards under `paths`, and LeRobot datasets that `hiervla export` made of shards.
 
     Raises:
         DemoError: a shard is unreadable, of another format, or made with another feature recipe.
+        DatasetError: a LeRobot dataset is damaged, or is not of our demonstrations.
+        MissingDependencyError: there is a LeRobot dataset, and pyarrow is not installed.
     """
-    columns: dict[str, list[NDArray[Any]]] = {c: [] for c in _COLUMNS}
-    headers: list[dict[str, Any]] = []
-    for file in shards(list(paths)):
-        try:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-                header = json.loads(str(data["header"]))
-                arrays = {c: data[c] for c in _COLUMNS}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DemoError(str(file), f"cannot be read ({error})", "Delete the file and collect it again") from error
-        if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
-            raise DemoError(str(file), "is of another format or skill list", "Collect the demonstrations again")
-        if headers and header["features"] != headers[0]["features"]:
-            raise DemoError(str(file), "was made with another feature recipe", "Collect all with one version")
-        headers.append(header)
-        for c in _COLUMNS:
-            columns[c].append(arrays[c])
-    merged = {c: np.concatenate(v) for c, v in columns.items()}
-    return DemoSet(**merged, features=FeatureSpec.from_json(headers[0]["features"]), headers=tuple(headers))
+    named = [Path(p) for p in paths]
+    datasets = [p for p in named if (p / "meta" / "info.json").is_file()]
+    others = [p for p in named if p not in datasets]
+    parts = [(file, _load_shard(file)) for file in (shards(others) if others or not datasets else ())]
+    for folder in datasets:
+        from hiervla.training.data.demos import demo_set
+        from hiervla.training.data.lerobot.reader import LeRobotSource
+
+        parts.append((folder, demo_set(LeRobotSource(folder))))
+    for path, part in parts:
+        if part.features != parts[0][1].features:
+            raise DemoError(str(path), "was made with another feature recipe", "Collect all with one version")
+    merged = {c: np.concatenate([getattr(part, c) for _, part in parts]) for c in _COLUMNS}
+    headers = tuple(h for _, part in parts for h in part.headers)
+    return DemoSet(**merged, features=parts[0][1].features, headers=headers)
+
+
+def _load_shard(file: Path) -> DemoSet:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+            header = json.loads(str(data["header"]))
+            arrays = {c: data[c] for c in _COLUMNS}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DemoError(str(file), f"cannot be read ({error})", "Delete the file and collect it again") from error
+    if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
+        raise DemoError(str(file), "is of another format or skill list", "Collect the demonstrations again")
+    return DemoSet(**arrays, features=FeatureSpec.from_json(header["features"]), headers=(header,))

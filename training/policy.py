@@ -91,7 +91,7 @@ def train_policy(
     """Train on shards and write weights.
 
     Args:
-        data: shards, or folders of shards, from `hiervla collect`.
+        data: shards, or folders of shards, from `hiervla collect`; or LeRobot datasets exported from them.
         out: folder for `model.safetensors` and `config.json`.
         spec: hyperparameters.
         work: folder for `checkpoint.pt`; training resumes from it when it is there. None: no checkpoints.

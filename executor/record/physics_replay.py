@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,12 +65,15 @@ class ReplayReport:
         return self.divergence is None
 
 
-def replay(record: RunRecord, world: World | None = None) -> ReplayReport:
+def replay(
+    record: RunRecord, world: World | None = None, *, on_tick: Callable[[int, World], None] | None = None
+) -> ReplayReport:
     """Execute all recorded commands from the initial snapshot and compare every state, bit for bit.
 
     Args:
         record: what to replay.
         world: where; by default the world is rebuilt from the manifest, and closed in the end.
+        on_tick: called with the tick and the world in its state before each command; may observe, not change it.
 
     Raises:
         ReplayError: the record has no commands, or its world cannot be rebuilt.
@@ -82,7 +86,7 @@ def replay(record: RunRecord, world: World | None = None) -> ReplayReport:
     if world is None:
         world = rebuild_recorded_world(record)
     try:
-        return _run(record, world, ticks)
+        return _run(record, world, ticks, on_tick)
     finally:
         if own:
             world.close()
@@ -101,7 +105,9 @@ def rebuild_recorded_world(record: RunRecord) -> World:
         raise ReplayError(record.path, problem, "Give the world to go on in") from error
 
 
-def _run(record: RunRecord, world: World, ticks: list[Tick]) -> ReplayReport:
+def _run(
+    record: RunRecord, world: World, ticks: list[Tick], on_tick: Callable[[int, World], None] | None
+) -> ReplayReport:
     snapshots: dict[int, list[SnapshotTaken]] = {}
     if isinstance(world, SnapshotWorld):
         for event in record.of(SnapshotTaken):
@@ -123,6 +129,8 @@ def _run(record: RunRecord, world: World, ticks: list[Tick]) -> ReplayReport:
         divergence = _compare(ticks[index], world.proprio())
         if divergence is not None:
             return ReplayReport(index, len(ticks), compared, restored, divergence)
+        if on_tick is not None:
+            on_tick(index, world)
         world.step(ticks[index].command)
     return ReplayReport(len(ticks), len(ticks), compared, restored, None)
 

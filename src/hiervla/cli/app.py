@@ -14,6 +14,7 @@ from hiervla.cli import (
     blaming,
     calibrating,
     comparing,
+    data,
     exporting,
     learning,
     looking,
@@ -43,6 +44,7 @@ calibrating.add_to(app)
 blaming.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
+data.add_to(app)
 
 
 def run_app(words: Sequence[str], *, debug: bool = False) -> int:

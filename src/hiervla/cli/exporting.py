@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from hiervla.cli import data
+
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run record.", show_default=False)]
 
 
 class Format(enum.StrEnum):
     """What ``export`` can write."""
 
+    lerobot = "lerobot"
     mcap = "mcap"
     otel = "otel"
     rrd = "rrd"
@@ -45,17 +48,49 @@ def view(
 
 
 def export(
-    run: Run,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folder of a run record; for lerobot also several, folders of them, demonstrations, or a dataset.",
+            show_default=False,
+        ),
+    ],
     to: Annotated[
         Format,
-        typer.Option(help="mcap: Foxglove and Rerun; otel: OpenTelemetry spans, a line each; rrd: Rerun."),
+        typer.Option(
+            help="lerobot: LeRobotDataset v3; mcap: Foxglove, Rerun; otel: OpenTelemetry spans, a line each; rrd: Rerun."
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The file; RUN.FORMAT beside the record by default.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="File or folder; RUN.FORMAT beside the record by default.", show_default=False
+        ),
     ] = None,
+    fps: data.Fps = None,
+    images: data.Images = data.Pictures.rendered,
+    images_as: data.ImagesAs = data.Storage.video,
+    every: data.Every = False,
+    language: data.Language = True,
+    as_json: data.AsJson = False,
 ) -> int:
-    """Write a run for other programs: an MCAP file, OpenTelemetry spans, a Rerun recording."""
+    """Write runs for other programs: a LeRobot dataset, an MCAP file, OpenTelemetry spans, a Rerun recording."""
+    if to is Format.lerobot:
+        folder = out or runs[0].resolve().with_name(runs[0].resolve().name + ".lerobot")
+        return data.to_lerobot(
+            runs,
+            folder,
+            fps=fps,
+            images=images,
+            images_as=images_as,
+            every=every,
+            language=language,
+            as_json=as_json,
+        )
+    if len(runs) > 1:
+        raise typer.BadParameter(f"--to {to.value} takes one run, and {len(runs)} were given")
+    run = runs[0]
     from hiervla.executor.record.reader import RunRecord
 
     record = RunRecord.open(run)

@@ -58,7 +58,10 @@ def collect(
 
 @train_app.command("policy")
 def train_policy(
-    data: Annotated[list[Path], typer.Argument(help="Folders of demonstrations.", show_default=False)],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of demonstrations, or of LeRobot datasets of them.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the weights.")] = Path("runs/policy"),
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", show_default=False)] = None,
     minutes: Minutes = None,
