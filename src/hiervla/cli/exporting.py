@@ -59,7 +59,7 @@ def export(
     to: Annotated[
         Format,
         typer.Option(
-            help="lerobot: LeRobotDataset v3; mcap: Foxglove, Rerun; otel: OpenTelemetry spans, a line each; rrd: Rerun."
+            help="lerobot: LeRobotDataset v3; mcap: Foxglove, Rerun; otel: OpenTelemetry, a line a span; rrd: Rerun."
         ),
     ],
     out: Annotated[
