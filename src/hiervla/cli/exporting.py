@@ -58,9 +58,7 @@ def export(
     ],
     to: Annotated[
         Format,
-        typer.Option(
-            help="lerobot: LeRobotDataset v3; mcap: Foxglove, Rerun; otel: OpenTelemetry, a line a span; rrd: Rerun."
-        ),
+        typer.Option(help="lerobot: LeRobotDataset v3; mcap: Foxglove, Rerun; otel: OpenTelemetry spans; rrd: Rerun."),
     ],
     out: Annotated[
         Path | None,
