@@ -186,7 +186,8 @@ def _calls(signatures: tuple[SkillSignature, ...], points: bool) -> TypeAdapter[
         models.append(create_model(signature.name, __base__=Typed, **parts))
     if len(models) == 1:
         return TypeAdapter(models[0])
-    return TypeAdapter(Annotated[Union[tuple(models)], Field(discriminator="skill")])  # noqa: UP007  made at run time
+    any_call: Any = Annotated[Union[tuple(models)], Field(discriminator="skill")]  # noqa: UP007  made at run time
+    return TypeAdapter(any_call)
 
 
 def _argument(parameter: Parameter) -> Any:
