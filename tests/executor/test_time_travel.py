@@ -253,7 +253,7 @@ def test_corrections_are_read_strictly() -> None:
         ("{", "is not JSON"),
         ("{}", "holds no 'kind'"),
         ("[]", "is an empty list"),
-        (json.dumps({**points, "points": [{"label": "x", "u": "left", "v": 0}]}), "is no valid keypoints (keypoints.points.0.u"),
+        (json.dumps({**points, "points": [{"label": "x", "u": "left", "v": 0}]}), "(keypoints.points.0.u: "),
         (json.dumps({**points, "image": {**points["image"], "sha256": "1" * 64}}), "are points in another image"),
         (plan("a").replace(remaining=(), done=("a",)).to_json(), "nothing remaining"),
     ):
