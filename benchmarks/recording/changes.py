@@ -119,8 +119,8 @@ CHANGES: Final = (
     Change(
         "one pointing too few",
         "loop",
-        "<= config.repeats)",
-        "< config.repeats)",
+        "<= repeats)",
+        "< repeats)",
         first_second_pointing,
     ),
     Change(
@@ -141,8 +141,8 @@ CHANGES: Final = (
     Change(
         "a row more of each chunk",
         "segment",
-        "config.chunk_rows * round(",
-        "(config.chunk_rows + 1) * round(",
+        "max(1, config.chunk_rows * round(",
+        "max(1, (config.chunk_rows + 1) * round(",
         first_longer_chunk,
     ),
     Change("a timeout taken as an end", "segment", 'return "timed_out", f', 'return "succeeded", f', first_timeout),

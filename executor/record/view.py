@@ -341,6 +341,20 @@ def sentence(event: AnyEvent) -> str:
             return f"safety envelope {event.action} ({event.check}): {event.message}"
         case ev.Note():
             return f"{event.level}: {event.message}"
+        case ev.PlanStale():
+            return f"step {event.step_id}: what it speaks of is not in view"
+        case ev.GroundingFailed():
+            return f"step {event.step_id} not grounded: {event.problem}"
+        case ev.TransitFailed():
+            return f"step {event.step_id} {event.purpose}: {event.message}"
+        case ev.Paused():
+            return f"held before '{event.decision}' takes effect"
+        case ev.Resumed():
+            return f"goes on with '{event.decision}' after {event.ticks} control ticks"
+        case ev.CorrectionGiven():
+            return f"{event.author} corrected '{event.decision}': {correction_text(event)}"
+        case ev.Forked():
+            return f"forked from {event.parent_run}"
         case ev.RunFinished():
             return f"run {words(event.outcome)}: {event.message}"
         case ev.ObservationTaken() | ev.SnapshotTaken() | ev.RecordSealed():
@@ -364,6 +378,21 @@ def _generic(event: AnyEvent) -> str:
 def verdict_text(event: ev.VerdictGiven) -> str:
     """``grasped: yes (0.97)``."""
     return f"{event.verdict.name}: {event.verdict.value} ({event.verdict.confidence:.2f})"
+
+
+def correction_text(event: ev.CorrectionGiven) -> str:
+    """What takes the place of a decision, in words."""
+    if event.text is not None:
+        return f'"{event.text}"'
+    if event.plan is not None:
+        plan = event.plan
+        return "; ".join(str(plan.step(s)) for s in plan.remaining)
+    if event.step is not None:
+        kinds = ", ".join(a.kind for a in event.step.artifacts)
+        return f"{event.step} ({kinds or 'no artifacts'})"
+    if event.verdict is not None:
+        return f"{event.verdict.name}: {event.verdict.value}"
+    return words(event.outcome) if event.outcome is not None else "another chunk"
 
 
 def milliseconds(seconds: float) -> str:

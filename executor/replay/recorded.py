@@ -85,12 +85,7 @@ class RecordedPlanner(Recorded):
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
-        rejected = []
-        ahead = 0
-        while isinstance(event := self.cursor.peek(ahead), ev.PlanRejected):
-            rejected.append(RejectedAttempt(event.raw_text, event.problem))
-            ahead += 1
-        self.rejected = tuple(rejected)
+        event = self._answer()
         if isinstance(event, ev.PlanRefused):
             return event.refusal
         if isinstance(event, ev.PlanProposed):
@@ -100,13 +95,25 @@ class RecordedPlanner(Recorded):
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
-        if isinstance(self.cursor.peek(), ev.PlanStale):
+        event = self._answer()
+        if isinstance(event, ev.PlanStale):
             return None
-        recorded = self.wanted(ev.PlanProposed).plan
+        if not isinstance(event, ev.PlanProposed):
+            self.break_off(event)
+            raise self.recorder.surprise("plan_proposed")
+        recorded = event.plan
         if (recorded.done, recorded.remaining) == (plan.done, plan.remaining):
             return recorded
         # Which steps are done the orchestrator decides; a planner gives that back as it was given.
         return recorded.model_copy(update={"done": plan.done, "remaining": plan.remaining})
+
+    def _answer(self) -> Event | None:
+        """What follows the attempts that were rejected before it."""
+        rejected: list[RejectedAttempt] = []
+        while isinstance(event := self.cursor.peek(len(rejected)), ev.PlanRejected):
+            rejected.append(RejectedAttempt(event.raw_text, event.problem))
+        self.rejected = tuple(rejected)
+        return event
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""

@@ -167,6 +167,7 @@ class ShadowPlanner:
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
         then = self._recorded.refresh(observation, plan, context)
+        self.rejected = self._recorded.rejected
         now = self._live.refresh(observation, plan, context)
         self._score.compare(self._cursor, "next step in view", _in_view(then), _in_view(now))
         self._points(then, now)

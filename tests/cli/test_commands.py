@@ -393,3 +393,18 @@ def test_help_loads_nothing_that_takes_time() -> None:
     slow = (*HEAVY, "numpy", "pydantic", "rich", "networkx", "PIL", "mcap", "pyarrow", "av", "h5py", "safetensors")
     assert loaded_by("--help", heavy=slow) == set()
     assert loaded_by("version", heavy=(*HEAVY, "numpy")) == set()
+
+
+def test_forks_stand_below_their_parents() -> None:
+    from hiervla.cli.inspecting import family
+
+    rows: list[dict[str, Any]] = [
+        {"run_id": "d", "parent": "gone", "run": "d"},
+        {"run_id": "c", "parent": "b", "run": "c"},
+        {"run_id": "b", "parent": "a", "run": "b"},
+        {"run": "unreadable"},
+        {"run_id": "a", "parent": None, "run": "a"},
+    ]
+    assert [(depth, row["run"]) for depth, row in family(rows)] == [
+        (0, "d"), (0, "unreadable"), (0, "a"), (1, "b"), (2, "c"),
+    ]  # fmt: skip

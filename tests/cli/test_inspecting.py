@@ -209,6 +209,15 @@ def test_follow_of_a_dead_run_says_so_and_waits(run: Path, capsys: pytest.Captur
     assert said(capsys).count("nothing new for 30 s: the run may have been killed") == 1
 
 
+@pytest.fixture
+def ctrl_c_heard() -> Iterator[None]:
+    """A shell has its background jobs ignore Ctrl-C, and their children inherit that; here it has to be heard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_heard")
 def test_ctrl_c_ends_following_another_process_with_130(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     recorder = RunRecorder.create(folder, records.manifest(), durable=False)

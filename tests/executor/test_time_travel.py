@@ -105,7 +105,7 @@ def test_a_replay_makes_the_same_decisions_without_asking_anybody(tmp_path: Path
     [({"max_retries": 0}, "step_finished"), ({"settle_ticks": 14}, "transit"), ({"chunk_rows": 7}, "chunk")],
 )
 def test_another_loop_is_found_at_the_first_event_that_differs(
-    tmp_path: Path, setting: dict[str, int], before: str
+    tmp_path: Path, setting: dict[str, Any], before: str
 ) -> None:
     _, record = recorded(tmp_path)
     found = replay_decisions(record, skills=library(), config=LoopConfig(**setting))
@@ -162,8 +162,9 @@ def test_a_cancelled_run_replays_to_its_cancellation(tmp_path: Path) -> None:
 
 def test_refusals_and_things_not_found_replay(tmp_path: Path) -> None:
     refusal = Refusal(reason="not_in_scene", message="I see no mug.", missing=("mug",))
-    for number, answers in enumerate(([refusal], [plan("a"), refusal])):
-        _, record = recorded(tmp_path / str(number), list(answers), succeeds_at=99)
+    cases: list[list[Plan | Refusal]] = [[refusal], [plan("a"), refusal]]
+    for number, answers in enumerate(cases):
+        _, record = recorded(tmp_path / str(number), answers, succeeds_at=99)
         assert replay_decisions(record, skills=library()).identical
 
 

@@ -34,8 +34,8 @@ from hiervla.skills import (
     SkillContext,
     SkillDefinitionError,
     Thing,
-    Timer,
     Waypoint,
+    after,
     policy_name,
     skill,
 )
@@ -94,8 +94,8 @@ def test_annotations_and_docstring_are_the_signature() -> None:
 
 
 def test_its_conditions_name_the_arguments_of_a_call() -> None:
-    before, after = sweep.signature.conditions(ARGS)
-    assert [str(c) for c in (*before, *after)] == ["hand_empty()", "swept(red block, white plate)"]
+    before, then = sweep.signature.conditions(ARGS)
+    assert [str(c) for c in (*before, *then)] == ["hand_empty()", "swept(red block, white plate)"]
     assert str(sweep.signature.conditions({"what": "{onto}"})[1][0]) == "swept({onto}, {onto})", "filled in once"
 
 
@@ -172,7 +172,7 @@ def test_a_contract_may_be_given_as_values_or_functions() -> None:
         done=lambda c: Verdict(name="nodded", value="no", confidence=0.4),
         effect=Belief(),
         approach=lambda c: Approach(height_m=0.2 if c.belief.held else 0.1),
-        termination=Timer(2.0),
+        termination=after(2.0),
         timeout_s=2.0,
     )
     def twice(context: SkillContext) -> list[Waypoint]:
@@ -187,7 +187,7 @@ def test_a_contract_may_be_given_as_values_or_functions() -> None:
     assert twice.done(c).confidence == 0.4
     assert twice.effect(c) == Belief()
     assert twice.approach(c).height_m == 0.2
-    assert twice.termination == Timer(2.0)
+    assert twice.termination == after(2.0)
     result, _, _ = run_skill(twice)
     assert (result.outcome, result.steps[0].outcome) == ("failed", "failed")
 
@@ -254,7 +254,7 @@ def test_a_class_may_bring_its_policy_too_and_a_name_stays_a_name() -> None:
 def test_a_function_that_answers_with_chunks_is_asked_for_each() -> None:
     asked = []
 
-    @skill(termination=Timer(3.0))
+    @skill(termination=after(3.0))
     def hold_still(context: SkillContext, how: Literal["open", "shut"] = "open") -> ActionChunk:
         """Hold still."""
         asked.append(context.proprio.time_s)

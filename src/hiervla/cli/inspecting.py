@@ -59,6 +59,9 @@ def list_runs(folder: Path, *, as_json: bool = False) -> None:
                 "message": finished.message if finished else "",
                 "instruction": record.manifest.instruction,
                 "seed": record.manifest.seed,
+                "run_id": record.manifest.run_id,
+                "parent": record.manifest.parent.run_id if record.manifest.parent else None,
+                "forked_at": record.manifest.parent.event if record.manifest.parent else None,
                 "duration_s": finished.time_s if finished else None,
                 "megabytes": round(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6, 2),
             }
@@ -72,10 +75,32 @@ def list_runs(folder: Path, *, as_json: bool = False) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("run", "outcome", "robot time", "MB"):
         table.add_column(name, justify="right" if name in {"robot time", "MB"} else "left", overflow="fold")
-    for row in rows:
+    for depth, row in family(rows):
         time = "" if row.get("duration_s") is None else f"{row['duration_s']:.1f} s"
-        table.add_row(row["run"], words(row["outcome"]), time, str(row.get("megabytes", "")))
+        branch = f"{'   ' * (depth - 1)}└─ " if depth else ""
+        at = f" (at {row['forked_at']} of {row['parent']})" if row.get("parent") and not depth else ""
+        table.add_row(f"{branch}{row['run']}{at}", words(row["outcome"]), time, str(row.get("megabytes", "")))
     console().print(table)
+
+
+def family(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Rows with forks below their parents, and how deep each stands; one whose parent is not here stands at the top."""
+    here = {row.get("run_id") for row in rows} - {None}
+    children: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row.get("parent") in here:
+            children.setdefault(row["parent"], []).append(row)
+    ordered: list[tuple[int, dict[str, Any]]] = []
+
+    def put(row: dict[str, Any], depth: int) -> None:
+        ordered.append((depth, row))
+        for child in children.get(row.get("run_id") or "", ()):
+            put(child, depth + 1)
+
+    for row in rows:
+        if row.get("parent") not in here:
+            put(row, 0)
+    return ordered
 
 
 def summary(record: RunRecord, view: RunView) -> dict[str, Any]:
