@@ -235,7 +235,9 @@ def test_ctrl_c_ends_following_another_process_with_130(tmp_path: Path) -> None:
         assert process.stdout.readline().strip() == "0.00 s  plan (initial)"
         assert time.monotonic() - began < 5.0
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 130
+        # Python ends itself by the signal when Ctrl-C falls into code that it runs from a string, as dataclasses do; a
+        # shell reports both as 130.
+        assert process.wait(timeout=20) in {130, -signal.SIGINT}
         assert "Traceback" not in process.stderr.read()
     recorder.close()
 

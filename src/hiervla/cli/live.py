@@ -83,7 +83,9 @@ class Progress:
         return f"approaching: {attempt.started.step}" if attempt.transits else f"checking: {attempt.started.step}"
 
     def _line(self, event: Event) -> None:
-        during = isinstance(event, ev.VerdictGiven) and event.phase == "during"
+        during = isinstance(event, ev.VerdictGiven) and (
+            event.phase == "during" or (event.phase == "invariant" and event.verdict.yes)
+        )
         text = sentence(event)
         if text and not during and not isinstance(event, _QUIET_EVENTS):
             self._out.print(Text(f"{event.time_s:8.2f} s  {text}"), soft_wrap=True)
