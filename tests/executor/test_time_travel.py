@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hiervla.executor.activities import Parts
 from hiervla.executor.agent import Agent, RunResult
 from hiervla.executor.body import CancelToken
 from hiervla.executor.config import LoopConfig
@@ -363,4 +362,3 @@ def test_parts_of_a_live_run_are_the_skills_own_checks(tmp_path: Path) -> None:
     result = made.run("touch it", world=KinematicWorld(), record=tmp_path)
     assert result.outcome == "error"
     assert "skill 'touch', done: raised ZeroDivisionError (of a stranger)" in result.message
-    assert Parts.__dataclass_fields__["verifier"].name == "verifier"
