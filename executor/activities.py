@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hiervla.executor.control import Control, LetItRun
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.recorder import Purpose, Recorder
+from hiervla.executor.screening import Screen
 from hiervla.planner.base import Planner
 from hiervla.representations import ActionChunk, HiervlaError, Observation, Proprioception, Step, Verdict
 from hiervla.skills import Approach, Skill, SkillContext
@@ -153,6 +154,7 @@ class Parts:
         policy_for: gives the policy of a name that a skill asks for.
         body: what looks and moves.
         verifier: who answers the questions of a skill's contract.
+        screen: who checks whole plans before the first motion; None: nobody.
         recorder: what keeps the record.
         control: who may hold and correct the run.
     """
@@ -162,4 +164,5 @@ class Parts:
     body: RobotBody
     recorder: Recorder
     verifier: Verifier = field(default_factory=SkillVerifier)
+    screen: Screen | None = None
     control: Control = field(default_factory=LetItRun)

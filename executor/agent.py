@@ -32,6 +32,7 @@ from hiervla.executor.record.physics_replay import rebuild_recorded_world
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
+from hiervla.executor.screening import PlanScreen
 from hiervla.planner.base import Planner, StepRecord, make_planner
 from hiervla.representations import Event, Plan
 from hiervla.representations.plans import RunOutcome
@@ -319,7 +320,8 @@ class Agent:
         control: Control | None,
     ) -> RunResult:
         body = Body(world, recorder, self.config, token, seed=manifest.seed)
-        parts = Parts(planner=self.planner, policy_for=self._policy, body=body, recorder=recorder)
+        screen = PlanScreen(self.planner, body.reaches)
+        parts = Parts(planner=self.planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
         if control is not None:
             parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.

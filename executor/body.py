@@ -207,6 +207,19 @@ class Body:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
             return self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
 
+    def reaches(self, hover_w: NDArray[np.float64], yaw: float) -> str | None:
+        """What keeps the arm from a top-down pose, obstacles left aside; None when nothing does.
+
+        Args:
+            hover_w: (3,) tool centre point, world frame [m].
+            yaw: finger-closing direction, modulo pi [rad].
+        """
+        try:
+            self._transit.kinematics.solve_topdown(hover_w, yaw, panda.HOME_Q)
+        except UnreachablePose as error:
+            return f"{1e3 * error.residual_m:.0f} mm are missing at ({', '.join(f'{v:.2f}' for v in error.position)}) m"
+        return None
+
     def approach(self, step: Step, approach: Approach, target_w: NDArray[np.float64], observation: Observation) -> None:
         """Transit to the skill's hover above the target.
 

@@ -27,6 +27,15 @@ class LoopConfig(Typed):
         default=1,
         description="times that a failed step is tried again, pointed at anew, before a new plan is asked for",
     )
+    screen: bool = Field(
+        default=True, description="check the whole plan, preconditions and reach, before the first motion"
+    )
+    repairs: Count = Field(
+        default=2, description="times that a plan which fails those checks goes back to the planner before giving up"
+    )
+    stale_after_s: Annotated[float, Field(gt=0.0)] = Field(
+        default=15.0, description="age of an observation from which its artifacts are found anew before use [s]"
+    )
     verify: bool = Field(default=True, description="check readiness and success of each step from observations")
     learned_termination: bool = Field(default=True, description="stop on the policy's done-head; else on a timer")
     max_retries: Count = Field(default=3, description="further attempts at the same step before giving up")
@@ -41,4 +50,4 @@ class LoopConfig(Typed):
     @classmethod
     def naive(cls) -> LoopConfig:
         """Plan once, fixed timers, no checks: the baseline of ``benchmarks.tasks``."""
-        return cls(replan="never", verify=False, learned_termination=False, max_retries=0)
+        return cls(replan="never", screen=False, verify=False, learned_termination=False, max_retries=0)

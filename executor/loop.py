@@ -6,6 +6,7 @@ All its decisions are functions of recorded inputs: observations, the planner's 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,10 +17,12 @@ from hiervla.executor.config import LoopConfig
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer
+from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
-from hiervla.planner.base import GroundingError, Planner, PlannerContext, StepRecord
+from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
 from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
+    ArtifactsAged,
     Grounded,
     GroundingFailed,
     PlanProposed,
@@ -168,6 +171,12 @@ class Orchestrator:
             if decided is not step:
                 answer = answer.replace(steps=tuple(decided if s.id == step.id else s for s in answer.steps))
                 state.plan, step = answer, decided
+            elif (fresh := self._pointed_anew(instruction, answer, step)) is not None:
+                if isinstance(fresh, Refusal) or step.id not in fresh.remaining[:1]:
+                    answer = fresh
+                    continue
+                state.plan = answer = fresh
+                step = fresh.step(step.id)
             key = str(step)
             held = state.belief.held
             outcome, reason, said_text = self._attempt(step, state.failures.get(key, 0))
@@ -203,10 +212,19 @@ class Orchestrator:
         repeats = config.repeats if retries is None else retries
         again = ok or (same_hand and self.state.failures.get(str(step), 0) <= repeats)
         if config.replan == "on_failure" and again:
-            return plan if not plan.remaining else self._follow(instruction, plan, step, outcome)
+            return plan if not plan.remaining else self._follow(instruction, plan, f"after {step.id}: {outcome}")
         return self._ask(instruction, f"after {step.id}: {outcome}")
 
-    def _follow(self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome) -> Plan | Refusal:
+    def _pointed_anew(self, instruction: str, plan: Plan, step: Step) -> Plan | Refusal | None:
+        """The plan with artifacts of now where the image that they were found in is too old; None where it is not."""
+        seen = self.state.observation
+        age = 0.0 if seen is None else self.body.now_s - seen.time_s
+        if not self.config.verify or age <= self.config.stale_after_s:
+            return None
+        self.recorder.emit(ArtifactsAged, time_s=self.body.now_s, step_id=step.id, age_s=age)
+        return self._follow(instruction, plan, f"{step.id} was pointed at too long ago")
+
+    def _follow(self, instruction: str, plan: Plan, reason: str) -> Plan | Refusal:
         """The same plan, pointed at anew in a new image; a new plan where the next step's things are not in view."""
         observation = self._look()
         started = time.perf_counter()
@@ -219,12 +237,12 @@ class Orchestrator:
                 step_id=plan.remaining[0],
                 wall_latency_s=time.perf_counter() - started,
             )
-            return self._ask(instruction, f"after {step.id}: {outcome}, and what comes next is not in view")
+            return self._ask(instruction, f"{reason}, and what comes next is not in view")
         self.recorder.emit(
             PlanProposed,
             time_s=self.body.now_s,
             plan=fresh,
-            reason=f"followed after {step.id}: {outcome}",
+            reason=f"followed {reason}",
             wall_latency_s=time.perf_counter() - started,
         )
         self.recorder.sync()
@@ -235,27 +253,55 @@ class Orchestrator:
         self.state.observation = observation
         return observation
 
-    def _context(self) -> PlannerContext:
+    def _context(self, objections: Sequence[Objection] = ()) -> PlannerContext:
         return PlannerContext(
             history=tuple(self.state.history),
             skills=self.skills.signatures(),
             seed=self.seed,
             said=tuple(self.state.said),
+            objections=tuple(objections),
         )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
+        """The planner's answer from here; a plan that does not pass the checks goes back to it, a few times."""
         observation = self._look()
-        started = time.perf_counter()
-        answer = self.planner.plan(observation, instruction, self._context())
-        latency = time.perf_counter() - started
-        self._record_rejected()
+        objections: list[Objection] = []
+        while True:
+            started = time.perf_counter()
+            answer = self.planner.plan(observation, instruction, self._context(objections))
+            latency = time.perf_counter() - started
+            self._record_rejected()
+            if isinstance(answer, Refusal):
+                break
+            self.review.check_skills(answer)
+            objection = self._objection(answer, observation)
+            if objection is None:
+                self.recorder.emit(
+                    PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency
+                )
+                break
+            self.recorder.emit(
+                PlanRejected,
+                time_s=self.body.now_s,
+                raw_text=objection.raw_text,
+                problem=objection.problem,
+                plan=answer,
+                step=objection.step,
+            )
+            objections.append(objection)
+            if len(objections) > self.config.repairs:
+                answer = no_plan_passed(objections)
+                break
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
-        else:
-            self.review.check_skills(answer)
-            self.recorder.emit(PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency)
         self.recorder.sync()
         return answer
+
+    def _objection(self, plan: Plan, observation: Observation) -> Objection | None:
+        screen = self.parts.screen
+        if screen is None or not self.config.screen:
+            return None
+        return screen.objection(plan, observation, self.state.belief, self.skills)
 
     def _record_rejected(self) -> None:
         for attempt in self.planner.rejected:

@@ -39,6 +39,21 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class Objection:
+    """What speaks against an answer that the planner gave to this very question; it is asked to do better.
+
+    Attributes:
+        raw_text: the answer, as the model wrote it.
+        problem: what is wrong with it, in words.
+        step: index among its remaining steps of the one that is wrong.
+    """
+
+    raw_text: str
+    problem: str
+    step: int = 0
+
+
+@dataclass(frozen=True)
 class PlannerContext:
     """What the planner is told besides observation and instruction.
 
@@ -47,12 +62,14 @@ class PlannerContext:
         skills: signatures of the live skill library; nothing else can be planned.
         seed: seed of any sampling.
         said: what a person has said since the instruction, in order, such as "no, the blue one".
+        objections: what was wrong with its earlier answers to this question, oldest first.
     """
 
     history: tuple[StepRecord, ...] = ()
     skills: tuple[SkillSignature, ...] = ()
     seed: int = 0
     said: tuple[str, ...] = ()
+    objections: tuple[Objection, ...] = ()
 
 
 @dataclass(frozen=True)

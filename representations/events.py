@@ -94,6 +94,18 @@ class PlanRejected(EventBase):
     type: Literal["plan_rejected"] = "plan_rejected"
     raw_text: str
     problem: str
+    plan: Plan | None = Field(
+        default=None, description="the plan, where it could be read but did not pass the checks before the first motion"
+    )
+    step: NonNegativeInt = Field(default=0, description="index among its remaining steps of the one that is wrong")
+
+
+class ArtifactsAged(EventBase):
+    """The image that a step's artifacts were found in is too old to act upon; they are found anew."""
+
+    type: Literal["artifacts_aged"] = "artifacts_aged"
+    step_id: str
+    age_s: float = Field(description="age of the observation on the world's clock [s]")
 
 
 class PlanRefused(EventBase):
@@ -282,6 +294,7 @@ Event = Annotated[
     | SnapshotTaken
     | PlanProposed
     | PlanRejected
+    | ArtifactsAged
     | PlanRefused
     | PlanStale
     | StepStarted

@@ -26,7 +26,13 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from hiervla.planner.embedded.configuration import LanguageConfig
-from hiervla.planner.embedded.generation import batch_slots, generate_batch, pad_left, save_language
+from hiervla.planner.embedded.generation import (
+    LanguageDecoder,
+    batch_slots,
+    generate_batch,
+    pad_left,
+    save_language,
+)
 from hiervla.planner.embedded.grammar import parse_answer
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.tokenizer import EOS, normalise, prompt_text, train_tokenizer
@@ -40,6 +46,8 @@ from hiervla.training.tasks.tasks import FAMILIES
 _TOKENIZER_EXAMPLES = 6000
 _HINT_WEIGHT = 0.3
 _NAMING_WEIGHT = 0.3
+_REQUEST_WEIGHT = 0.3
+MAX_REQUESTS = 3
 
 
 @dataclass(slots=True)
@@ -51,12 +59,14 @@ class Encoded:
         prompt: instruction and history.
         answer: what is to be written.
         named: for phrases of the instruction, the index of their last token and the slots that they name.
+        requests: for tokens of the instruction, their index and which request they belong to: 0 for none.
     """
 
     example: Example
     prompt: list[int]
     answer: list[int]
     named: list[tuple[int, list[int]]]
+    requests: list[tuple[int, int]]
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -84,23 +94,44 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> Encoded:
     """Token ids of an example's prompt and answer."""
-    texts = [prompt_text(example.task.instruction, example.lines()), example.answer + EOS]
+    texts = [prompt_text(example.text, example.lines()), example.answer + EOS]
     prompt, answer = tokenizer.backend_tokenizer.encode_batch(texts)
-    return Encoded(example, list(prompt.ids), list(answer.ids), _named(example, texts[0], prompt))
+    begin = texts[0].index(normalise(example.words))
+    named, requests = _named(example, begin, prompt), _requests(example, begin, prompt)
+    return Encoded(example, list(prompt.ids), list(answer.ids), named, requests)
 
 
-def _named(example: Example, text: str, prompt: Encoding) -> list[tuple[int, list[int]]]:
-    instruction = example.task.instruction
-    begin = text.index(normalise(instruction))
+def _named(example: Example, begin: int, prompt: Encoding) -> list[tuple[int, list[int]]]:
+    start, end = example.span
     named: dict[int, list[int]] = {}
     for mention in example.task.mentions:
+        if mention.start < start or mention.end > end:
+            continue
+        last = begin + len(normalise(example.task.instruction[start : mention.end])) - 1
         slots = [example.ids.index(i) for i in mention.ids if i in example.ids]
-        last = begin + len(normalise(instruction[: mention.end])) - 1
         token = prompt.char_to_token(last)
         if slots and token is not None:
             # Of phrases that end together, such as "the block on the plate", the whole one comes last.
             named[token] = slots
     return list(named.items())
+
+
+def _requests(example: Example, begin: int, prompt: Encoding) -> list[tuple[int, int]]:
+    """Which request each token of a whole instruction belongs to; nothing for a request that is asked by itself."""
+    if example.part is not None:
+        return []
+    text = example.task.instruction
+    spans = [
+        (begin + len(normalise(text[: p.start])), begin + len(normalise(text[: p.end]))) for p in example.task.parts
+    ]
+    stop = begin + len(normalise(text))
+    labels = []
+    for token, (_, b) in enumerate(prompt.offsets):
+        if begin < b <= stop:
+            # A token begins with the space before its word, so that its end says where it belongs.
+            owners = [k for k, (first, last) in enumerate(spans, start=1) if first < b <= last]
+            labels.append((token, owners[0] if owners else 0))
+    return labels
 
 
 def batches(
@@ -122,7 +153,7 @@ def loss_of(model: PlannerLanguage, batch: list[Encoded]) -> tuple[torch.Tensor,
     answer = torch.tensor([e.answer + [pad] * (longest - len(e.answer)) for e in batch])
     inputs = answer[:, :-1]
     slots = batch_slots([e.example.slots for e in batch])
-    logits, _, roles, fits = model(slots, prompt, prompt_mask, inputs, inputs != pad)
+    logits, _, roles, fits, requests = model(slots, prompt, prompt_mask, inputs, inputs != pad)
     real = answer != pad
     loss = functional.cross_entropy(logits.flatten(0, 1), answer.flatten(), ignore_index=pad)
     wanted = torch.zeros_like(roles)
@@ -139,8 +170,13 @@ def loss_of(model: PlannerLanguage, batch: list[Encoded]) -> tuple[torch.Tensor,
         meant[k, ids] = 1.0 / len(ids)
     rows, columns = torch.tensor([i for i, _, _ in names]), torch.tensor([t for _, t, _ in names])
     naming = functional.cross_entropy(fits[rows, columns], meant) if names else loss.new_zeros(())
+    marks = [(i, shift[i] + token, k) for i, e in enumerate(batch) for token, k in e.requests]
+    parting = loss.new_zeros(())
+    if marks and model.config.max_requests:
+        rows, columns, kinds = (torch.tensor(x) for x in zip(*marks, strict=True))
+        parting = functional.cross_entropy(requests[rows, columns], kinds)
     right = float(((logits.detach().argmax(dim=-1) == answer) | ~real).all(dim=1).float().mean())
-    return loss + _HINT_WEIGHT * hint + _NAMING_WEIGHT * naming, right
+    return loss + _HINT_WEIGHT * hint + _NAMING_WEIGHT * naming + _REQUEST_WEIGHT * parting, right
 
 
 def answer_problem(example: Example, text: str) -> str:
@@ -153,12 +189,12 @@ def answer_problem(example: Example, text: str) -> str:
         if example.task.declined is not None:
             wanted = example.task.declined
             return "" if (draft.refuse, draft.missing) == (wanted.reason, wanted.missing) else f"not {example.answer}"
-        if draft.refuse is not None or example.task.goal is None:
+        if draft.refuse is not None or example.goal is None:
             return f"refused: {draft.refuse} {draft.missing}"
         steps = symbolic_steps([dict(s) for s in draft.remaining], example.ids)
     except (PlanError, ValueError) as error:
         return str(error)
-    check = check_plan(example.scene, steps, example.task.goal)
+    check = check_plan(example.scene, steps, example.goal)
     return "" if check.ok else f"{check.reason}: {check.message}"
 
 
@@ -171,6 +207,7 @@ def evaluate(
     examples.sort(key=lambda e: len(e.answer))
     outcomes: dict[str, list[float]] = defaultdict(list)
     mistakes: list[str] = []
+    decoder = LanguageDecoder(model, tokenizer)
     for start in range(0, n, 64):
         part = examples[start : start + 64]
         prompts = [encode(tokenizer, e).prompt for e in part]
@@ -178,15 +215,26 @@ def evaluate(
         for example, text in zip(part, texts, strict=True):
             problem = answer_problem(example, text)
             exact = float(text == example.answer)
-            for key in ("all", example.task.family, "middle" if example.history else "start"):
+            family = example.task.family if example.part is None else "part"
+            for key in ("all", family, "middle" if example.history else "start"):
                 outcomes[key].append(float(not problem))
+            if example.part is None and not example.history:
+                told_apart = decoder.requests(example.slots, example.text) == _true_requests(example)
+                outcomes["requests" if len(example.task.parts) > 1 else "one request"].append(float(told_apart))
             outcomes["exact"].append(exact)
             if problem:
                 lines = "; ".join(example.lines())
-                mistakes.append(f"{example.task.instruction} | {lines} | {text} | want {example.answer} | {problem}")
+                mistakes.append(f"{example.text} | {lines} | {text} | want {example.answer} | {problem}")
     scores = {k: round(sum(v) / len(v), 4) for k, v in outcomes.items()}
-    order = ["all", "exact", "start", "middle", *FAMILIES, "other", "refuse"]
+    order = ["all", "exact", "start", "middle", *FAMILIES, "part", "other", "refuse", "requests", "one request"]
     return {k: scores[k] for k in order if k in scores}, mistakes
+
+
+def _true_requests(example: Example) -> tuple[str, ...]:
+    parts = example.task.parts
+    if len(parts) < 2:
+        return (example.text,)
+    return tuple(normalise(example.text[p.start : p.end]).strip(" ,.;") for p in parts)
 
 
 class Run:
@@ -204,6 +252,7 @@ class Run:
             num_layers=options.layers,
             num_heads=options.width // 32,
             slot_token_id=self.tokenizer.get_vocab()["o0"],
+            max_requests=MAX_REQUESTS,
             pad_token_id=int(self.tokenizer.pad_token_id),
             eos_token_id=int(self.tokenizer.eos_token_id),
         )
@@ -235,10 +284,15 @@ class Run:
             start = Path(self.options.init)
             if (start / "last.pt").exists():
                 saved = torch.load(start / "last.pt", weights_only=True)
-                self.model.load_state_dict(saved["model"])
+                self._begin_from(saved["model"])
                 self.state["samples_before"] = saved["state"]["samples"] + saved["state"].get("samples_before", 0)
             else:
-                self.model.load_state_dict(language_weights(start))
+                self._begin_from(language_weights(start))
+
+    def _begin_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take over weights, which may be of a time when instructions were not taken apart."""
+        fresh = self.model.state_dict()
+        self.model.load_state_dict({**{k: v for k, v in fresh.items() if k.startswith("request.")}, **weights})
 
     def save(self) -> None:
         """Write what is needed to go on."""

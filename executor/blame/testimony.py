@@ -23,6 +23,7 @@ from hiervla.executor.replay.recorded import (
     RecordedControl,
     RecordedPlanner,
     RecordedPolicy,
+    RecordedScreen,
     RecordedVerifier,
 )
 from hiervla.planner.base import GroundingError, PlannerContext
@@ -177,6 +178,7 @@ def hear(record: RunRecord, *, skills: SkillLibrary | None = None) -> Testimony:
         body=_Body(cursor, recorder, settle_ticks=said.config.settle_ticks, exact=True),
         recorder=recorder,
         verifier=_Verifier(cursor, recorder),
+        screen=RecordedScreen(cursor, recorder),
         control=RecordedControl(cursor, recorder),
     )
     loop = Orchestrator(parts, skills=library, config=said.config, seed=record.manifest.seed)
@@ -247,7 +249,7 @@ class _Planner(_Hears, RecordedPlanner):
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         answer = super().plan(observation, instruction, context)
         ahead = 0
-        while isinstance(event := self.cursor.peek(ahead), ev.PlanRejected):
+        while isinstance(event := self.cursor.peek(ahead), ev.PlanRejected) and event.plan is None:
             ahead += 1
         self._note(event.id if event is not None else "", observation, context, None, answer)
         return answer

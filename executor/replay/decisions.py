@@ -18,6 +18,7 @@ from hiervla.executor.replay.recorded import (
     RecordedControl,
     RecordedPlanner,
     RecordedPolicy,
+    RecordedScreen,
     RecordedVerifier,
 )
 from hiervla.representations.events import RunStarted
@@ -68,6 +69,7 @@ def recorded_parts(cursor: Cursor, recorder: CheckingRecorder, config: LoopConfi
         body=RecordedBody(cursor, recorder, settle_ticks=config.settle_ticks, exact=exact),
         recorder=recorder,
         verifier=RecordedVerifier(cursor, recorder),
+        screen=RecordedScreen(cursor, recorder),
         control=RecordedControl(cursor, recorder),
     )
 

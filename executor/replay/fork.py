@@ -25,6 +25,7 @@ from hiervla.executor.replay.corrections import Correction
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopped
 from hiervla.executor.replay.decisions import first_event, recorded_config, recorded_parts
 from hiervla.executor.replay.recorded import RecordedControl
+from hiervla.executor.screening import PlanScreen
 from hiervla.planner.base import Planner
 from hiervla.representations import UnknownNameError
 from hiervla.representations import events as ev
@@ -197,6 +198,7 @@ def run_fork(
         parts = loop.parts
         parts.planner, parts.policy_for, parts.verifier = live.planner, live.policy_for, SkillVerifier()
         parts.body, parts.recorder, parts.control = body, recorder, live.control
+        parts.screen = PlanScreen(live.planner, body.reaches)
         recorder.emit(
             ev.Forked,
             time_s=body.now_s,

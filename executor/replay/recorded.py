@@ -18,7 +18,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import Purpose
 from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
-from hiervla.planner.base import GroundingError, PlannerContext, RejectedAttempt
+from hiervla.planner.base import GroundingError, Objection, PlannerContext, RejectedAttempt
 from hiervla.representations import (
     ActionChunk,
     CameraFrame,
@@ -32,7 +32,7 @@ from hiervla.representations import (
     Verdict,
 )
 from hiervla.representations import events as ev
-from hiervla.skills import Approach, Skill, SkillContext
+from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
 from hiervla.worlds.base import CONTROL_PERIOD_S
 
 E = TypeVar("E", bound=ev.EventBase)
@@ -90,6 +90,8 @@ class RecordedPlanner(Recorded):
             return event.refusal
         if isinstance(event, ev.PlanProposed):
             return event.plan
+        if isinstance(event, ev.PlanRejected) and event.plan is not None:
+            return event.plan
         self.break_off(event)
         raise self.recorder.surprise("plan_proposed")
 
@@ -110,7 +112,7 @@ class RecordedPlanner(Recorded):
     def _answer(self) -> Event | None:
         """What follows the attempts that were rejected before it."""
         rejected: list[RejectedAttempt] = []
-        while isinstance(event := self.cursor.peek(len(rejected)), ev.PlanRejected):
+        while isinstance(event := self.cursor.peek(len(rejected)), ev.PlanRejected) and event.plan is None:
             rejected.append(RejectedAttempt(event.raw_text, event.problem))
         self.rejected = tuple(rejected)
         return event
@@ -123,6 +125,19 @@ class RecordedPlanner(Recorded):
             error.step, error.problem = event.step_id, event.problem
             raise error
         return step.model_copy(update={"artifacts": self.wanted(ev.Grounded).artifacts})
+
+
+class RecordedScreen(Recorded):
+    """Objects to the plans that were objected to."""
+
+    def objection(
+        self, plan: Plan, observation: Observation, belief: Belief, skills: SkillLibrary
+    ) -> Objection | None:
+        """See :class:`hiervla.executor.screening.Screen`."""
+        event = self.cursor.peek()
+        if isinstance(event, ev.PlanRejected) and event.plan is not None:
+            return Objection(event.raw_text, event.problem, event.step)
+        return None
 
 
 class RecordedPolicy(Recorded):

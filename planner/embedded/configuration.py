@@ -19,6 +19,7 @@ class LanguageConfig(PretrainedConfig):
         max_positions: longest sequence: slots, prompt and plan.
         max_slots: most object slots.
         slot_token_id: id of `o0`; the ids of `o1`... follow.
+        max_requests: most requests that an instruction is taken apart into; 0: it is never taken apart.
     """
 
     model_type = "hiervla_planner_language"
@@ -33,6 +34,7 @@ class LanguageConfig(PretrainedConfig):
         max_positions: int = 448,
         max_slots: int = 20,
         slot_token_id: int = 0,
+        max_requests: int = 0,
         dropout: float = 0.0,
         pad_token_id: int = 0,
         eos_token_id: int = 1,
@@ -46,5 +48,6 @@ class LanguageConfig(PretrainedConfig):
         self.max_positions = max_positions
         self.max_slots = max_slots
         self.slot_token_id = slot_token_id
+        self.max_requests = max_requests
         self.dropout = dropout
         super().__init__(**{"pad_token_id": pad_token_id, "eos_token_id": eos_token_id, **kwargs})

@@ -8,8 +8,8 @@ use the closed drawer. It knows nothing but the slots, and leaves skills that it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from hiervla.planner.embedded.slots import LOOSE, SceneSlots, support_links
 
@@ -104,15 +104,29 @@ def _index(name: str) -> int | None:
     return int(name[1:]) if name[:1] == "o" and name[1:].isdigit() else None
 
 
+class Ban(NamedTuple):
+    """A call that was objected to.
+
+    Attributes:
+        step: index among the remaining steps.
+        call: the whole call, with slots for things.
+    """
+
+    step: int
+    call: Mapping[str, str]
+
+
 class PlanFollower:
     """Follows the text of an answer and judges how it may go on.
 
     Args:
         slots: what was seen.
+        banned: calls that must not come again, each with the index of the step at which it was objected to.
     """
 
-    def __init__(self, slots: SceneSlots) -> None:
+    def __init__(self, slots: SceneSlots, banned: Sequence[Ban] = ()) -> None:
         self.state = PlanState(slots)
+        self.banned = banned
         self.text = ""
         self._calls = 0
 
@@ -137,11 +151,11 @@ class PlanFollower:
         before, _, call = whole.rpartition("{")
         if not before:
             return True
-        state = self.state
+        state, index = self.state, self._calls
         if "{" in piece and "}" in piece and self.text.rpartition("{")[2].count("}") == 0:
             # The piece closes one call and begins the next: look at the world after the first.
             done = self.text.rpartition("{")[2] + piece.partition("}")[0]
-            state = self._after(dict(_PAIR.findall(done)))
+            state, index = self._after(dict(_PAIR.findall(done))), index + 1
         pairs = dict(_PAIR.findall(call))
         skill = pairs.get("skill", "")
         if not skill:
@@ -149,6 +163,8 @@ class PlanFollower:
         last = _OPEN_PAIR.search(call)
         name, value = (last[1], last[2]) if last else ("", "")
         slot = _index(value)
+        if any(b.step == index and b.call == {**pairs, name: value} for b in self.banned):
+            return False
         if slot is not None and not state.argument_fits(skill, name, slot, pairs.get("relation", "")):
             return False
         return state.skill_fits(skill)

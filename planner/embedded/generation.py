@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from hiervla.planner.embedded.configuration import LanguageConfig
-from hiervla.planner.embedded.consistency import PlanFollower
+from hiervla.planner.embedded.consistency import Ban, PlanFollower
+from hiervla.planner.embedded.foresight import after_steps
 from hiervla.planner.embedded.grammar import (
     REASONS,
     PlanDraft,
@@ -21,11 +23,20 @@ from hiervla.planner.embedded.grammar import (
     RefusalReason,
     grammar_tokenizer,
     parse_answer,
+    plan_json,
     plan_schema,
 )
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
 from hiervla.planner.embedded.slots import SceneSlots, support_links
-from hiervla.planner.embedded.tokenizer import HISTORY_TOKENS, KNOWN_SKILLS, MAX_HISTORY, SLOT_TOKENS, prompt_text
+from hiervla.planner.embedded.tokenizer import (
+    HISTORY_TOKENS,
+    KNOWN_SKILLS,
+    MAX_HISTORY,
+    SLOT_TOKENS,
+    normalise,
+    prompt_text,
+    request_text,
+)
 from hiervla.representations.errors import CheckpointError, PlanError
 from hiervla.representations.signatures import SkillSignature
 
@@ -110,6 +121,8 @@ class Generated:
         hidden: (T, d) hidden state at each token, after the model read it; what the pointing head is asked with.
         argument_tokens: for each remaining step, by argument name, the index into `tokens` of its value's last token.
         logprob: sum of the log probabilities of the tokens that were not forced.
+        requests: what the instruction was taken apart into, empty when it was not; then `tokens` and `hidden` are
+            those of the answers to all requests, one after the other.
     """
 
     draft: PlanDraft
@@ -118,6 +131,31 @@ class Generated:
     hidden: Tensor
     argument_tokens: list[dict[str, int]]
     logprob: float
+    requests: tuple[str, ...] = ()
+
+
+def _in_slots(answer: Generated, origin: Sequence[int]) -> Generated:
+    """The answer with its slots counted as they are now, where it was asked for slots to come."""
+
+    def named(value: str) -> str:
+        return f"o{origin[int(value[1:])]}" if value[:1] == "o" and value[1:].isdigit() else value
+
+    steps = tuple({n: v if n == "skill" else named(v) for n, v in s.items()} for s in answer.draft.remaining)
+    return replace(answer, draft=replace(answer.draft, remaining=steps))
+
+
+def _banned_here(banned: Sequence[Ban], first: int, origin: Sequence[int]) -> list[Ban]:
+    """Bans for a request whose steps are counted from `first`, in the slots that it is asked for."""
+
+    def named(value: str) -> str:
+        known = value[:1] == "o" and value[1:].isdigit() and int(value[1:]) in origin
+        return f"o{origin.index(int(value[1:]))}" if known else value
+
+    return [
+        Ban(b.step - first, {n: v if n == "skill" else named(v) for n, v in b.call.items()})
+        for b in banned
+        if b.step >= first
+    ]
 
 
 class LanguageDecoder:
@@ -150,19 +188,84 @@ class LanguageDecoder:
         history: Sequence[str],
         signatures: Sequence[SkillSignature],
         max_tokens: int = MAX_ANSWER,
+        banned: Sequence[Ban] = (),
     ) -> Generated:
-        """The likeliest answer, token by token.
+        """The likeliest answer without the banned calls, token by token.
 
-        A refusal that names as missing what is in a slot contradicts what was seen; then that refusal is taken
-        from the grammar and the question asked once more.
+        An instruction of several requests is taken apart, and planned request by request. A refusal that names as
+        missing what is in a slot contradicts what was seen; then that refusal is taken from the grammar and the
+        question asked once more.
 
         Raises:
             PlanError: no complete answer within `max_tokens`.
         """
-        answer = self._decode(slots, instruction, history, signatures, max_tokens, REASONS)
+        requests = self.requests(slots, instruction)
+        if len(requests) < 2:
+            return self._answer(slots, instruction, history, signatures, max_tokens, banned)
+        answers: list[Generated] = []
+        now, origin = slots, list(range(len(slots)))
+        for k, request in enumerate(requests):
+            known = _banned_here(banned, sum(len(a.draft.remaining) for a in answers), origin)
+            answer = self._answer(now, request_text(request, k), history, signatures, max_tokens, known)
+            if answer.draft.refuse is not None and answer.draft.refuse != "nothing_to_do":
+                return replace(answer, requests=requests)
+            answers.append(_in_slots(answer, origin))
+            now, kept = after_steps(now, answer.draft.remaining)
+            origin = [origin[k] for k in kept]
+        return self._together(answers, requests)
+
+    @torch.inference_mode()
+    def requests(self, slots: SceneSlots, instruction: str) -> tuple[str, ...]:
+        """The requests that an instruction is made of, as it words them, in the order in which they are to be done.
+
+        One that holds the whole instruction where the model was not trained to take it apart, or where what it found
+        are no separate stretches of words.
+        """
+        if not self.model.config.max_requests:
+            return (instruction,)
+        text = prompt_text(instruction)
+        words = self.tokenizer.backend_tokenizer.encode(text)
+        tokens = torch.tensor([words.ids])
+        marks = self.model.requests_of(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))[0]
+        begin = text.index(normalise(instruction))
+        end = begin + len(normalise(instruction))
+        spans: dict[int, tuple[int, int]] = {}
+        for k, (a, b) in zip(marks.tolist(), words.offsets, strict=True):
+            if k and a >= begin - 1 and b <= end:
+                spans[k] = (min(a, spans[k][0]), max(b, spans[k][1])) if k in spans else (a, b)
+        ordered = sorted(spans.values())
+        apart = all(first[1] <= second[0] for first, second in pairwise(ordered))
+        if len(spans) < 2 or not apart:
+            return (instruction,)
+        return tuple(text[a:b].strip(" ,.;") for a, b in (spans[k] for k in sorted(spans)))
+
+    def _together(self, answers: Sequence[Generated], requests: tuple[str, ...]) -> Generated:
+        """The answers to the requests as one answer; a request that is fulfilled already adds nothing."""
+        steps = [step for a in answers for step in a.draft.remaining]
+        refused = all(a.draft.refuse is not None for a in answers)
+        draft = replace(answers[0].draft if refused else PlanDraft(answers[-1].draft.done), remaining=tuple(steps))
+        arguments: list[dict[str, int]] = []
+        tokens: list[int] = []
+        for a in answers:
+            arguments += [{name: at + len(tokens) for name, at in where.items()} for where in a.argument_tokens]
+            tokens += a.tokens
+        text = answers[0].text if refused else plan_json(draft.done, steps)
+        hidden, logprob = torch.cat([a.hidden for a in answers]), sum(a.logprob for a in answers)
+        return Generated(draft, text, tokens, hidden, arguments, logprob, requests)
+
+    def _answer(
+        self,
+        slots: SceneSlots,
+        instruction: str,
+        history: Sequence[str],
+        signatures: Sequence[SkillSignature],
+        max_tokens: int,
+        banned: Sequence[Ban],
+    ) -> Generated:
+        answer = self._decode(slots, instruction, history, signatures, max_tokens, REASONS, banned)
         if answer.draft.refuse == "not_in_scene" and answer.draft.missing in slots.names():
             others = tuple(r for r in REASONS if r != "not_in_scene")
-            return self._decode(slots, instruction, history, signatures, max_tokens, others)
+            return self._decode(slots, instruction, history, signatures, max_tokens, others, banned)
         return answer
 
     def _decode(
@@ -173,6 +276,7 @@ class LanguageDecoder:
         signatures: Sequence[SkillSignature],
         max_tokens: int,
         reasons: Sequence[RefusalReason],
+        banned: Sequence[Ban],
     ) -> Generated:
         history = history[-MAX_HISTORY:]
         done = [k for k, line in enumerate(history) if line.endswith(" ok")]
@@ -183,7 +287,7 @@ class LanguageDecoder:
         out: list[int] = []
         hidden: list[Tensor] = []
         logprob = 0.0
-        follower = PlanFollower(slots)
+        follower = PlanFollower(slots, banned)
         spelled = any(k.name not in KNOWN_SKILLS for k in signatures)
         while len(out) < max_tokens:
             token, gain = self._choose(scores[0], grammar, spelled, follower)
@@ -229,9 +333,7 @@ class LanguageDecoder:
         # Where nothing would make sense the slots are wrong somewhere: better a plan than none.
         return sensible if sensible.any() else allowed
 
-    def _choose(
-        self, scores: Tensor, grammar: PlanGrammar, spelled: bool, follower: PlanFollower
-    ) -> tuple[int, float]:
+    def _choose(self, scores: Tensor, grammar: PlanGrammar, spelled: bool, follower: PlanFollower) -> tuple[int, float]:
         allowed = torch.from_numpy(self._allowed(grammar, spelled, follower))
         masked = scores.masked_fill(~allowed, -torch.inf)
         token = int(masked.argmax())

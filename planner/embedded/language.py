@@ -70,12 +70,15 @@ class Reading(NamedTuple):
         hidden: (B, O + 1, d) states from which they come.
         roles: (B, S, 2) scores of each slot of being picked up and of being a place to go to in the plan.
         named: (B, P, S) how well each slot fits as what the words that end at a prompt token name.
+        requests: (B, P, 1 + max_requests) scores of each prompt token of belonging to no request (0) or to the
+            first, the second, ... that is to be carried out.
     """
 
     logits: Tensor
     hidden: Tensor
     roles: Tensor
     named: Tensor
+    requests: Tensor
 
 
 class Block(nn.Module):
@@ -145,6 +148,8 @@ class PlannerLanguage(nn.Module):
         self.slot_key = nn.Linear(d, d)
         # Read in training only: whether a slot is picked up, and whether it is a place or a target, in the plan.
         self.slot_role = nn.Linear(d, 2)
+        if config.max_requests:
+            self.request = nn.Linear(d, 1 + config.max_requests)
         half = d // config.num_heads // 2
         self.register_buffer("inverse_frequency", 1000.0 ** (-torch.arange(half) / half), persistent=False)
         self.register_buffer("fourier", torch.pi * torch.tensor(_FREQUENCIES), persistent=False)
@@ -226,7 +231,29 @@ class PlannerLanguage(nn.Module):
         slot_states = hidden[:, :s]
         keys = self.slot_key(slot_states)
         named = self._pointers(hidden[:, s : s + p], keys, slots.mask)
-        return Reading(self.logits(out, keys, slots.mask), out, self.slot_role(slot_states), named)
+        requests = self._requests(hidden[:, s : s + p])
+        return Reading(self.logits(out, keys, slots.mask), out, self.slot_role(slot_states), named, requests)
+
+    def _requests(self, hidden: Tensor) -> Tensor:
+        if self.config.max_requests:
+            scores: Tensor = self.request(hidden)
+            return scores
+        return hidden.new_zeros(*hidden.shape[:2], 1)
+
+    def requests_of(self, slots: SlotBatch, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Which request each prompt token belongs to, (B, P): 0 for none, else counted from 1 in order of time.
+
+        Args:
+            slots: the slots.
+            prompt: (B, P) token ids, padded on the left.
+            prompt_mask: (B, P) bool.
+        """
+        s = slots.mask.shape[1]
+        x = torch.cat([self.embed_slots(slots), self.tokens(prompt)], dim=1)
+        key_mask = torch.cat([slots.mask, prompt_mask], dim=1)
+        allowed = key_mask[:, None, :].expand(-1, x.shape[1], -1)
+        hidden, _, _ = self._run(x, self._positions(key_mask, s), allowed, None)
+        return self._requests(hidden[:, s:]).argmax(dim=-1)
 
     def _positions(self, key_mask: Tensor, n_slots: int) -> Tensor:
         """Slots count from 0, text from `max_slots`, padding left out."""

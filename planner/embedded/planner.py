@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from hiervla.planner.base import GroundingError, PlannerContext, RejectedAttempt
+from hiervla.planner.base import GroundingError, Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
@@ -48,6 +48,7 @@ from hiervla.representations import (
 )
 
 if TYPE_CHECKING:
+    from hiervla.planner.embedded.consistency import Ban
     from hiervla.planner.embedded.generation import Generated, LanguageDecoder
     from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning, Seen
     from hiervla.planner.embedded.pointing import PointRequest
@@ -109,7 +110,7 @@ class EmbeddedPlanner:
             sampling={"decoding": "greedy", "grammar": "json_schema", "seed": context.seed},
         )
         try:
-            answer = self._decoder.answer(names, instruction, lines, context.skills)
+            answer = self._decoder.answer(names, instruction, lines, context.skills, banned=_bans(context.objections))
         except PlanError as error:
             self.rejected = (RejectedAttempt(raw_text="", problem=str(error)),)
             return Refusal(
@@ -119,6 +120,9 @@ class EmbeddedPlanner:
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
             )
         provenance = provenance.replace(raw_text=answer.text)
+        if answer.requests:
+            taken_apart = {**provenance.sampling, "requests": " | ".join(answer.requests)}
+            provenance = provenance.replace(sampling=taken_apart)
         draft = answer.draft
         done = tuple(dict.fromkeys(k for k in draft.done if k < len(records)))
         if draft.refuse is not None or (not draft.remaining and not any(r.outcome == "succeeded" for r in records)):
@@ -320,6 +324,8 @@ class EmbeddedPlanner:
         if step.skill in ("pick", "wipe"):
             named = step.args.get("object", step.args.get("surface", ""))
             near = [s for s in slots if s.name == named]
+            if not near and step.skill == "pick":
+                raise UngroundedError(point.label, point.u, point.v, f"no {named} is seen anywhere")
             if near:
                 s = min(near, key=lambda s: float(np.hypot(s.u - point.u, s.v - point.v)))
                 check_inside(named, point, s.box, frame.width)
@@ -327,6 +333,22 @@ class EmbeddedPlanner:
                     raise UngroundedError(point.label, point.u, point.v, "it shows the bare table")
         check_workspace(point.label, point, lifted.position_w)
         return point.replace(position_w=lifted.position_w, confidence=point.confidence * lifted.confidence)
+
+
+def _bans(objections: Sequence[Objection]) -> list[Ban]:
+    """The calls of earlier answers that were objected to; answers that are no plans are left out."""
+    from hiervla.planner.embedded.consistency import Ban
+    from hiervla.planner.embedded.grammar import parse_answer
+
+    bans = []
+    for objection in objections:
+        try:
+            calls = parse_answer(objection.raw_text).remaining
+        except PlanError:
+            continue
+        if objection.step < len(calls):
+            bans.append(Ban(objection.step, calls[objection.step]))
+    return bans
 
 
 def _word(value: str, names: SceneSlots) -> str:

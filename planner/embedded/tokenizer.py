@@ -36,6 +36,16 @@ def normalise(instruction: str) -> str:
     return " ".join(instruction.lower().split())
 
 
+def request_text(words: str, index: int) -> str:
+    """One request of several, as the model is asked for it: later ones are told apart from the first.
+
+    Args:
+        words: its words in the instruction.
+        index: how many come before it.
+    """
+    return words if index == 0 else f"then {words}"
+
+
 def step_words(skill: str, thing: str, relation: str = "", target: str = "", source: str = "") -> str:
     """A step for the history, in words.
 

@@ -144,7 +144,7 @@ def test_a_policy_without_an_end_times_out() -> None:
 
 def test_an_unreachable_target_is_an_outcome_and_not_a_crash() -> None:
     far = Plan(goal="g", steps=(step_at("a", "touch", (1.6, 0.0, 0.0)),), remaining=("a",))
-    result, _, _ = run([far], config=LoopConfig(max_retries=0))
+    result, _, _ = run([far], config=LoopConfig(max_retries=0, screen=False))
     assert result.outcome == "failed"
     assert result.steps[0].outcome == "unreachable"
     assert "1.600" in result.message

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hiervla.planner.embedded.consistency import Ban
 from hiervla.planner.embedded.generation import LanguageDecoder, batch_slots, generate_batch, load_language, pad_left
 from hiervla.planner.embedded.generation import save_language as save
 from hiervla.planner.embedded.slots import one_hot_slots
@@ -134,3 +135,13 @@ def test_a_saved_language_part_answers_the_same(tmp_path_factory: pytest.TempPat
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:100])
     with pytest.raises(CheckpointError, match=str(folder)):
         load_language(folder)
+
+
+def test_what_was_objected_to_does_not_come_again() -> None:
+    decoder = LanguageDecoder(tiny.talker(0), tiny.tokenizer())
+    first = decoder.answer(SLOTS, "put the red mug on the top shelf", [], tiny.signatures())
+    call = first.draft.remaining[0]
+    again = decoder.answer(SLOTS, "put the red mug on the top shelf", [], tiny.signatures(), banned=[Ban(0, call)])
+    assert again.draft.remaining[:1] != (call,)
+    elsewhere = decoder.answer(SLOTS, "put the red mug on the top shelf", [], tiny.signatures(), banned=[Ban(9, call)])
+    assert elsewhere.draft == first.draft

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hiervla.planner.embedded.foresight import after_steps
 from hiervla.planner.embedded.grammar import plan_json, refusal_json
 from hiervla.planner.embedded.slots import SceneSlots
-from hiervla.training.tasks.domain import SymbolicScene, SymbolicStep
+from hiervla.planner.embedded.tokenizer import request_text
+from hiervla.training.tasks.domain import StepError, SymbolicScene, SymbolicStep, facts, run
 from hiervla.training.tasks.expert import NoPlanError, expert_plan
+from hiervla.training.tasks.goals import Goal, goal_satisfied
 from hiervla.training.tasks.observe import observe
 from hiervla.training.tasks.phrases import Split
 from hiervla.training.tasks.rollout import Attempt, roll_out
-from hiervla.training.tasks.tasks import Task, sample_task
+from hiervla.training.tasks.tasks import LONGEST_PLAN, Part, Task, sample_task
 
 MID_TASK_RATE = 0.5
+PART_RATE = 0.7
+"""Share of the instructions of several requests of which one request alone becomes an example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Example:
         history: what was tried so far.
         answer: the plan or the refusal as compact JSON.
         plan: the remaining steps.
+        part: index of the one request of the task that is asked here, in the scene that the ones before it will leave
+            behind; None when the whole instruction is asked.
     """
 
     task: Task
@@ -40,6 +47,30 @@ class Example:
     history: tuple[Attempt, ...]
     answer: str
     plan: tuple[SymbolicStep, ...]
+    part: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What is asked: the instruction, or one request of it in the form in which the planner asks itself."""
+        return request_text(self.words, self.part or 0)
+
+    @property
+    def words(self) -> str:
+        """The words of the instruction that are asked about."""
+        start, end = self.span
+        return self.task.instruction[start:end]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where in the instruction that stands, as indices of characters."""
+        if self.part is None:
+            return 0, len(self.task.instruction)
+        return self.task.parts[self.part].start, self.task.parts[self.part].end
+
+    @property
+    def goal(self) -> Goal | None:
+        """What is asked for; None when it has to be declined."""
+        return self.task.goal if self.part is None else self.task.parts[self.part].goal
 
     def lines(self) -> list[str]:
         """The history as the prompt shows it."""
@@ -58,7 +89,7 @@ def sample_example(
         middle: whether to start in the middle of the task; by chance when None.
     """
     while True:
-        task = sample_task(rng, family, split)
+        task = sample_task(rng, family, split, max_steps=LONGEST_PLAN)
         example = example_of(rng, task, bool(rng.random() < MID_TASK_RATE) if middle is None else middle)
         if example is not None:
             return example
@@ -78,12 +109,31 @@ def example_of(rng: np.random.Generator, task: Task, middle: bool = False, noise
             scene, history = roll_out(rng, scene, task.goal, task.camera, attempts)
         slots, ids = observe(scene, task.camera, rng if noise else None)
         columns = {i: float(u) for i, u in zip(ids, slots.uv[:, 0], strict=True)}
-        plan = expert_plan(scene, task.goal, columns)
         done = [k for k, a in enumerate(history) if a.ok]
+        part = None
+        if len(task.parts) > 1 and rng.random() < PART_RATE:
+            part = int(rng.integers(len(task.parts)))
+            for earlier in task.parts[:part]:
+                scene, slots, ids = _carried_out(scene, slots, ids, earlier, columns)
+        goal = task.goal if part is None else task.parts[part].goal
+        assert goal is not None
+        columns = {i: float(u) for i, u in zip(ids, slots.uv[:, 0], strict=True)}
+        fulfilled = part is not None and goal_satisfied(facts(scene), goal)
+        plan = [] if fulfilled else expert_plan(scene, goal, columns)
         answer = plan_json(done, [step_call(s, ids) for s in plan])
-    except (NoPlanError, ValueError):
+    except (NoPlanError, StepError, ValueError):
         return None
-    return Example(task, scene, slots, ids, tuple(history), answer, tuple(plan))
+    return Example(task, scene, slots, ids, tuple(history), answer, tuple(plan), part)
+
+
+def _carried_out(
+    scene: SymbolicScene, slots: SceneSlots, ids: list[str], part: Part, columns: Mapping[str, float]
+) -> tuple[SymbolicScene, SceneSlots, list[str]]:
+    """The scene when one more request is carried out, and what the planner will think that it looks like then."""
+    assert part.goal is not None
+    plan = [] if goal_satisfied(facts(scene), part.goal) else expert_plan(scene, part.goal, columns)
+    slots, kept = after_steps(slots, [step_call(s, ids) for s in plan])
+    return run(scene, plan), slots, [ids[k] for k in kept]
 
 
 def step_call(step: SymbolicStep, ids: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ that starts from nothing cannot know a word that it has never met. A test guards
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -360,39 +361,53 @@ JOINS: Final[Mapping[Split, tuple[str, ...]]] = {
 """Frames around two requests; `{a}` comes first in time."""
 
 
-TOWERS: Final[Mapping[Split, tuple[str, ...]]] = {
-    # {x} on {y}, which is on {z}
+@dataclass(frozen=True, slots=True)
+class TowerWords:
+    """A sentence for a tower: {x} on {y}, which is on {z}.
+
+    Attributes:
+        frame: the sentence; {0} and {1} are its parts, where it has any.
+        parts: what is asked for first and second in time, each a request by itself.
+    """
+
+    frame: str
+    parts: tuple[str, ...] = ()
+
+
+TOWERS: Final[Mapping[Split, tuple[TowerWords, ...]]] = {
     "train": (
-        "build a tower: {z}, then {y}, then {x}",
-        "build a tower of {z}, {y} and {x} from the bottom up",
-        "stack {y} on {z}, then {x} on top",
-        "i want {x} on top of {y} and that one on top of {z}",
-        "pile {x} on top of {y} with {y} on top of {z}",
-        "get {x} on top of {y}, which belongs on top of {z}",
-        "{z} at the bottom, {y} on top of it and {x} on top of that",
+        TowerWords("build a tower: {z}, then {y}, then {x}"),
+        TowerWords("build a tower of {z}, {y} and {x} from the bottom up"),
+        TowerWords("stack {y} on {z}, then {x} on top"),
+        TowerWords("i want {x} on top of {y} and that one on top of {z}"),
+        TowerWords("pile {x} on top of {y} with {y} on top of {z}"),
+        TowerWords("get {x} on top of {y}, which belongs on top of {z}"),
+        TowerWords("{z} at the bottom, {y} on top of it and {x} on top of that"),
     ),
     "test": (
-        "stack {y} on {z} and then {x} on {y}",
-        "put {x} on top of {y} and {y} on top of {z}",
+        TowerWords("{0} and then {1}", ("stack {y} on {z}", "{x} on {y}")),
+        TowerWords("{1} and {0}", ("{y} on top of {z}", "put {x} on top of {y}")),
     ),
 }
 """Whole sentences for a tower of three; most of the training ones are put together by :func:`tower_words`."""
 
 
-def tower_words(rng: np.random.Generator, split: Split) -> str:
-    """A sentence for {x} on {y} on {z}: from the bottom up or from the top down, with or without a second verb."""
+def tower_words(rng: np.random.Generator, split: Split) -> TowerWords:
+    """Words for a tower: from the bottom up or from the top down, with or without a second verb."""
     if split == "test" or rng.random() < 0.3:
-        return choose(rng, TOWERS[split])
+        return TOWERS[split][int(rng.integers(len(TOWERS[split])))]
+    held_out = {t.frame.format(*t.parts, x="{x}", y="{y}", z="{z}") for t in TOWERS["test"]}
     while True:
         verb, again = (choose(rng, ("put", "place", "set", "stack", "pile", "move")) for _ in range(2))
         on = choose(rng, ("on", "on", "on top of", "onto"))
         parts = [f"{{y}} {on} {{z}}", f"{{x}} {on} {{y}}"]
-        if rng.random() < 0.5:
-            parts.reverse()
+        first = int(rng.random() < 0.5)
         link = choose(rng, (" and ", " and ", " and then ", ", then ", ", and ", ", "))
-        second = f"{again} {parts[1]}" if rng.random() < 0.35 else parts[1]
-        words = f"{verb} {parts[0]}{link}{second}"
-        if words not in TOWERS["test"]:
+        parts[first] = f"{verb} {parts[first]}"
+        if rng.random() < 0.35:
+            parts[1 - first] = f"{again} {parts[1 - first]}"
+        words = TowerWords(f"{{{first}}}{link}{{{1 - first}}}", (parts[0], parts[1]))
+        if words.frame.format(*words.parts) not in held_out:
             return words
 
 

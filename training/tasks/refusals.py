@@ -35,6 +35,23 @@ IMPOSSIBLE: Final[dict[Split, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
+_CHORES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("clean", "wash", "sweep", "vacuum", "mop", "wipe", "scrub"), ("the floor", "the window", "the wall", "the door")),
+    (("lift", "carry", "push", "pull", "break", "turn over", "throw", "throw away", "paint", "move", "pick up"),
+     ("the table", "the shelf", "the wall", "the robot", "the floor", "the door", "the window", "the whole drawer")),
+    (("cook", "make", "bring me", "make me", "prepare", "buy", "order", "pour me"),
+     ("dinner", "tea", "coffee", "a coffee", "bread", "the bread", "lunch", "a beer", "some water", "potatoes",
+      "breakfast", "the food", "some food")),
+    (("turn on", "turn off", "switch on", "switch off", "fix", "repair"),
+     ("the light", "the music", "the oven", "the door", "the window", "the radio", "the robot")),
+    (("read", "write", "read me", "buy", "buy me", "bring me", "tell me"),
+     ("a book", "a letter", "a story", "the time", "a joke", "the news")),
+    (("go to", "walk to", "drive to", "fly to", "run to", "jump to", "move to"),
+     ("the kitchen", "the window", "the door", "the moon", "work", "my mother", "the wall")),
+    (("heat", "boil", "drink", "cook", "spill", "freeze"), ("the water", "the tea", "the coffee", "the bread")),
+)  # fmt: skip
+"""Verbs and what they go with, for things that this robot cannot do."""
+
 SENSELESS: Final[dict[Split, tuple[str, ...]]] = {
     "train": (
         "hello", "hi", "yes", "no", "why", "ok", "blue", "the", "on the", "red the on", "of of of", "maybe", "hmm",
@@ -131,6 +148,8 @@ def _impossible(rng: np.random.Generator, view: View, split: Split) -> Declined 
     if x is None:
         return None
     chance = rng.random()
+    if split == "train" and chance < 0.3:
+        return Declined(_chore(rng), "cannot_do")
     if chance < 0.6:
         return Declined(choose(rng, IMPOSSIBLE[split]).format(x=x, y=noun(rng, o.category)), "cannot_do")
     if o.category in {"bowl", "plate"}:
@@ -142,6 +161,15 @@ def _impossible(rng: np.random.Generator, view: View, split: Split) -> Declined 
         where = refer(rng, view, bowls[0].id) if bowls and rng.random() < 0.5 else "the drawer"
         return Declined(say(rng, "put", split, x=x, d=f"in {where}", it="it"), "cannot_do") if where else None
     return None
+
+
+def _chore(rng: np.random.Generator) -> str:
+    """An impossible errand put together from a verb and a noun, but none that is held out for tests."""
+    while True:
+        verbs, nouns = _CHORES[int(rng.integers(len(_CHORES)))]
+        words = f"{choose(rng, verbs)} {choose(rng, nouns)}"
+        if words not in IMPOSSIBLE["test"]:
+            return words
 
 
 def _senseless(rng: np.random.Generator, split: Split) -> Declined:

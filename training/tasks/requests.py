@@ -10,17 +10,22 @@ import numpy as np
 
 from hiervla.training.tasks.domain import DISHES, PICKABLE, SHELVES, Fact, SymbolicScene, fits, support_problem
 from hiervla.training.tasks.goals import Clause, on
+from hiervla.training.tasks.mentions import mark_request
 from hiervla.training.tasks.phrases import NOUNS, SIDES, Split, choose, say, tower_words
 from hiervla.training.tasks.references import View, noun, refer, refer_all
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Words, the clauses they mean (in groups counted from 0), and facts that must not hold in the end."""
+    """Words, the clauses they mean (in groups counted from 0), and facts that must not hold in the end.
+
+    `marked` says that the words have marks of their own for each clause as a request by itself, in order of the groups.
+    """
 
     text: str
     clauses: tuple[Clause, ...]
     never: frozenset[Fact] = frozenset()
+    marked: bool = False
 
 
 @dataclass(slots=True)
@@ -178,8 +183,10 @@ def tower(c: Context) -> Request | None:
     x, y, z = (refer(c.rng, c.view, i, simple=True) for i in (a, b, d))
     if not (x and y and z):
         return None
-    text = tower_words(c.rng, c.split).format(x=x, y=y, z=z)
-    return Request(text, (on(b, d), on(a, b, group=1)))
+    words = tower_words(c.rng, c.split)
+    parts = tuple(p.format(x=x, y=y, z=z) for p in words.parts)
+    text = words.frame.format(*(mark_request(p, k) for k, p in enumerate(parts)), x=x, y=y, z=z)
+    return Request(text, (on(b, d), on(a, b, group=1)), marked=bool(parts))
 
 
 def unstack(c: Context) -> Request | None:

@@ -76,7 +76,7 @@ def sample_symbolic_scene(
 
 def _counts(rng: np.random.Generator, need: dict[str, int]) -> dict[str, int]:
     counts = {k: need.get(k, 0) for k in ("block", "mug", "can", "sponge", "bowl", "plate")}
-    total = int(rng.integers(3, 10))
+    total = int(rng.integers(3, 10) if rng.random() < 0.8 else rng.integers(10, 16))
     limits = {"block": 4, "mug": 3, "can": 3, "sponge": 1, "bowl": 2, "plate": 2}
     kinds = list(counts)
     for _ in range(20):
@@ -90,7 +90,7 @@ def _counts(rng: np.random.Generator, need: dict[str, int]) -> dict[str, int]:
 
 def _colours(rng: np.random.Generator, kinds: list[str]) -> list[str]:
     """Mostly distinct colours within a category; sometimes two look the same."""
-    twins = rng.random() < 0.01
+    twins = rng.random() < 0.06
     colours: list[str] = []
     for i, kind in enumerate(kinds):
         used = {c for c, k in zip(colours, kinds[:i], strict=True) if k == kind}

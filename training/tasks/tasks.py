@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +12,7 @@ from hiervla.training.tasks.camera import FrontCamera, columns_of
 from hiervla.training.tasks.domain import SymbolicScene, SymbolicStep
 from hiervla.training.tasks.expert import NoPlanError, expert_plan
 from hiervla.training.tasks.goals import Clause, Goal
-from hiervla.training.tasks.mentions import Mention, read_marks
+from hiervla.training.tasks.mentions import Mention, mark_request, read_marks
 from hiervla.training.tasks.phrases import Split, join, wrap
 from hiervla.training.tasks.references import View
 from hiervla.training.tasks.refusals import Declined, decline
@@ -28,6 +29,23 @@ _WEIGHTS: Final = {
 _REFUSED: Final = 0.16
 _HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
 MAX_PLAN: Final = 8
+LONGEST_PLAN: Final = 12
+"""Steps of the longest plans that the planner is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the requests that an instruction is made of.
+
+    Attributes:
+        start: index of its first character in the instruction.
+        end: index after its last character.
+        goal: what it asks for; None when it has to be declined.
+    """
+
+    start: int
+    end: int
+    goal: Goal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,7 @@ class Task:
         camera: where the front camera stands.
         declined: the answer when there is no goal.
         mentions: which words of the instruction name which things.
+        parts: its requests in the order in which they are to be carried out; most instructions have one.
     """
 
     family: str
@@ -51,6 +70,7 @@ class Task:
     camera: FrontCamera = FrontCamera()
     declined: Declined | None = None
     mentions: tuple[Mention, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def plan(self) -> list[SymbolicStep]:
         """The expert's plan from the beginning; empty for a task to decline."""
@@ -141,31 +161,35 @@ def task_in(
             declined = decline(rng, view, split)
             if declined is not None:
                 plain = declined.reason == "not_understood" and rng.random() < 0.8
-                text, named = read_marks(declined.text if plain else wrap(rng, split, declined.text))
-                declined = replace(declined, text=read_marks(declined.text)[0])
-                return Task(family, text, None, scene, camera, declined, named)
+                words = mark_request(declined.text, 0)
+                said = read_marks(words if plain else wrap(rng, split, words))
+                declined = replace(declined, text=read_marks(declined.text).text)
+                parts = tuple(Part(a, b, None) for a, b in said.requests)
+                return Task(family, said.text, None, scene, camera, declined, said.mentions, parts)
             continue
-        request = _multi(rng, view, split) if family == "multi" else _single(rng, view, split, family)
-        if request is None:
+        requests = _multi(rng, view, split) if family == "multi" else _single(rng, view, split, family)
+        if not requests:
             continue
-        goal = Goal(request.clauses, request.never)
+        sentence, goal = _sentence(rng, split, requests), _joined(requests)
         try:
             plan = expert_plan(scene, goal, columns)
         except NoPlanError:
             continue
         if min_steps <= len(plan) <= max_steps:
-            text, named = read_marks(wrap(rng, split, request.text))
-            return Task(family, text, goal, scene, camera, mentions=named)
+            said = read_marks(wrap(rng, split, sentence))
+            parts = tuple(Part(a, b, g) for (a, b), g in zip(said.requests, _goals(requests), strict=True))
+            return Task(family, said.text, goal, scene, camera, mentions=said.mentions, parts=parts)
     return None
 
 
-def _single(rng: np.random.Generator, view: View, split: Split, family: str) -> Request | None:
+def _single(rng: np.random.Generator, view: View, split: Split, family: str) -> list[Request]:
     makers = SINGLE[family]
-    return makers[int(rng.integers(len(makers)))](Context(rng, view, split))
+    request = makers[int(rng.integers(len(makers)))](Context(rng, view, split))
+    return [] if request is None else [request]
 
 
-def _multi(rng: np.random.Generator, view: View, split: Split) -> Request | None:
-    """Two, sometimes three requests in one sentence, about different things."""
+def _multi(rng: np.random.Generator, view: View, split: Split) -> list[Request]:
+    """Two, sometimes three requests for one sentence, about different things; fewer when the draw did not work out."""
     context = Context(rng, view, split)
     total = 3 if rng.random() < 0.1 else 2
     parts: list[Request] = []
@@ -175,17 +199,32 @@ def _multi(rng: np.random.Generator, view: View, split: Split) -> Request | None
             parts.append(part)
         if len(parts) == total:
             break
-    if len(parts) < 2:
-        return None
-    text = parts[0].text
-    clauses: list[Clause] = list(parts[0].clauses)
-    never = parts[0].never
-    for part in parts[1:]:
-        text = join(rng, split, text, part.text)
+    return parts if len(parts) > 1 else []
+
+
+def _goals(requests: Sequence[Request]) -> list[Goal]:
+    """What each marked stretch of the sentence asks for."""
+    if requests[0].marked:
+        return [Goal((replace(c, group=0),)) for c in requests[0].clauses]
+    return [Goal(r.clauses, r.never) for r in requests]
+
+
+def _sentence(rng: np.random.Generator, split: Split, requests: Sequence[Request]) -> str:
+    text = requests[0].text if requests[0].marked else mark_request(requests[0].text, 0)
+    for k, further in enumerate(requests[1:], start=1):
+        text = join(rng, split, text, mark_request(further.text, k))
+    return text
+
+
+def _joined(requests: Sequence[Request]) -> Goal:
+    """What all requests ask for together, one after the other."""
+    clauses = list(requests[0].clauses)
+    never = requests[0].never
+    for request in requests[1:]:
         offset = 1 + max((c.group for c in clauses), default=0)
-        clauses += [Clause(c.options, c.group + offset) for c in part.clauses]
-        never |= part.never
-    return Request(text, tuple(clauses), never)
+        clauses += [Clause(c.options, c.group + offset) for c in request.clauses]
+        never |= request.never
+    return Goal(tuple(clauses), never)
 
 
 def _collide(a: Request, b: Request) -> bool:
