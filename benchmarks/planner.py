@@ -6,8 +6,11 @@ speaks of must be the one true thing of that category and colour at that place, 
 executable and reach the goal. A plan that is wrong is asked for again with true slots in place of the seen ones:
 what becomes right then was a mistake of the eyes, the rest are mistakes of the language model.
 
-    python -m benchmarks.planner --quick     # 81 scenes
-    python -m benchmarks.planner --full      # 500 scenes
+Crowded scenes, with as many things as fit and look-alikes among them, are counted apart. From each right plan points
+are made up that a model could have hallucinated, and shown to the guard.
+
+    python -m benchmarks.planner --quick     # 81 scenes, and 18 crowded ones
+    python -m benchmarks.planner --full      # 500 scenes, and 150 crowded ones
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.common import arguments, finish, rate
+from benchmarks.hallucinations import made_up, name_of, passes
 
 if TYPE_CHECKING:
     from hiervla.planner.embedded.planner import EmbeddedPlanner
     from hiervla.representations import Keypoints, Observation, Plan, SkillSignature
     from hiervla.training.point_targets import Question
-    from hiervla.training.render_scenes import RenderedScene, Thing
+    from hiervla.training.render_scenes import RenderedScene
     from hiervla.training.tasks import Task
     from hiervla.worlds.tabletop.scene import SceneSpec
 
@@ -45,6 +49,8 @@ SAME_PX = 8.0
 """A slot that is farther than this from every true thing of its name is none of them [px]."""
 EDGE_PX = 1
 """A point this close to a mask is on it: rendering and segmentation may differ by a pixel at the edge."""
+CROWDED_SEED = 50_000
+"""Crowded scenes have seeds from here on."""
 LEAST_PIXELS = 4
 """A thing that shows fewer pixels is hidden; one may well find what shows more, though it is hard below 25."""
 MIDDLE = (4, 6)
@@ -60,6 +66,12 @@ class Case:
     task: Task
     observation: Observation
     truth: RenderedScene
+    crowded: bool = False
+
+    @property
+    def things(self) -> int:
+        """Loose things that can be seen."""
+        return sum(t.colour != "none" for t in self.truth.things)
 
 
 @dataclass
@@ -73,6 +85,7 @@ class Outcome:
         error_px: distances of keypoints from the middle of what they name [px].
         error_mm: the same in the world, in the plane, after lifting [mm].
         ungrounded: judged steps whose point could not be lifted.
+        made_up: for each point that was made up, its kind and whether the guard let it pass.
     """
 
     case: Case
@@ -86,20 +99,25 @@ class Outcome:
     error_px: list[float] = field(default_factory=list)
     error_mm: list[float] = field(default_factory=list)
     ungrounded: list[str] = field(default_factory=list)
+    made_up: list[tuple[str, bool]] = field(default_factory=list)
 
 
-def make_case(family: str, seed: int, min_steps: int) -> Case:
+def make_case(family: str, seed: int, min_steps: int, crowded: bool = False) -> Case:
     """Draw a scene with a task, build the world, and take the picture."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     from hiervla.training.tasks.tabletop import sample_scene_for
+    from hiervla.training.tasks.tasks import LONGEST_PLAN, MAX_PLAN
     from hiervla.worlds.tabletop.privileged import GroundTruth
     from hiervla.worlds.tabletop.world import TabletopWorld
 
-    scene, task = sample_scene_for(family, FIRST_SEED + seed, "test", 0 if family == "refuse" else min_steps)
+    least, most = 0 if family == "refuse" else min_steps, LONGEST_PLAN if crowded else MAX_PLAN
+    first = FIRST_SEED + (CROWDED_SEED if crowded else 0)
+    scene, task = sample_scene_for(family, first + seed, "test", least, most, crowded=crowded)
     with TabletopWorld(scene) as world:
         observation = world.observe(["front"])
         segmentation = GroundTruth(world).segmentation("front")
-    return Case(family, seed, task, observation, _labelled(observation, scene, segmentation.ids, segmentation.names))
+    truth = _labelled(observation, scene, segmentation.ids, segmentation.names)
+    return Case(family, seed, task, observation, truth, crowded)
 
 
 def _labelled(observation: Observation, scene: SceneSpec, ids: np.ndarray, names: Sequence[str]) -> RenderedScene:
@@ -139,15 +157,9 @@ def true_ids(plan: Plan, truth: RenderedScene) -> list[str]:
     found = []
     for point in points.points:
         name = re.sub(r" \(.*\)$", "", point.label)
-        near = [t.id for t in truth.things if _name(t) == name and np.hypot(t.u - point.u, t.v - point.v) <= SAME_PX]
+        near = [t.id for t in truth.things if name_of(t) == name and np.hypot(t.u - point.u, t.v - point.v) <= SAME_PX]
         found.append(near[0] if len(near) == 1 else "")
     return found
-
-
-def _name(t: Thing) -> str:
-    from hiervla.planner.embedded.slots import LOOSE
-
-    return f"{t.colour} {t.category}" if t.category in LOOSE else t.category.replace("_", " ")
 
 
 def plan_problem(case: Case, text: str, ids: Sequence[str]) -> str:
@@ -193,6 +205,10 @@ def judge(planner: EmbeddedPlanner, skills: Sequence[SkillSignature], case: Case
         ids = true_ids(answer, case.truth)
         outcome = Outcome(case, text, plan_problem(case, text, ids), len(answer.remaining), wall, cpu)
         _judge_points(planner, case, answer, ids, outcome)
+        if not outcome.problem:
+            rng = np.random.default_rng([0x6A11, case.seed])
+            tried = made_up(answer, case.truth, rng)
+            outcome.made_up = [(kind, passes(planner, case.observation, step)) for kind, step in tried]
     if outcome.problem:
         outcome.blame = "language" if _wrong_with_true_slots(planner, skills, case) else "vision"
     return outcome
@@ -307,7 +323,11 @@ def _table(done: Sequence[Outcome]) -> None:
         group = [o for o in done if o.case.family == family]
         print(f"  {family:12} {rate(sum(not o.problem for o in group), len(group))}")
     planned = [o for o in done if o.case.task.goal is not None]
-    for low, high in ((1, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 8)):
+    for low, high in ((0, 4), (5, 6), (7, 9), (10, 15)):
+        group = [o for o in planned if low <= o.case.things <= high]
+        if group:
+            print(f"  {low}..{high} loose things in view: {rate(sum(not o.problem for o in group), len(group))}")
+    for low, high in ((1, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 8), (9, 12)):
         group = [o for o in planned if low <= len(o.case.task.plan()) <= high]
         if group:
             print(f"  expert's plan has {low}..{high} steps: {rate(sum(not o.problem for o in group), len(group))}")
@@ -329,6 +349,10 @@ def _table(done: Sequence[Outcome]) -> None:
         print(f"  {n} points could not be lifted:{problem}")
 
 
+def _right(group: Sequence[Outcome]) -> float:
+    return sum(not o.problem for o in group) / max(len(group), 1)
+
+
 def _kind(problem: str) -> str:
     """A problem without the names in it, so that the same ones count together."""
     return re.sub(r"\d+\.\d+", "#", re.sub(r"(_|\bo)\d+\b", "", problem))[:110]
@@ -338,6 +362,7 @@ def main() -> None:
     """Command line."""
     parser = arguments(__doc__)
     parser.add_argument("--scenes", type=int, help="number of scenes, instead of 81 (quick) or 500 (full)")
+    parser.add_argument("--crowded", type=int, help="number of crowded scenes, instead of 18 (quick) or 150 (full)")
     parser.add_argument("--planner", type=Path, help="folder of a checkpoint; the one that ships by default")
     parser.add_argument("--min-steps", type=int, default=3, help="fewest steps of the expert's plan")
     parser.add_argument("--workers", type=int, default=2, help="processes that make scenes")
@@ -345,10 +370,12 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="print so many wrong answers in full")
     args = parser.parse_args()
     count = args.scenes or (500 if args.full else 81)
-    wanted = [(FAMILIES[k % len(FAMILIES)], k, args.min_steps) for k in range(count)]
+    crowded = args.crowded if args.crowded is not None else (150 if args.full else 18)
+    wanted = [(FAMILIES[k % len(FAMILIES)], k, args.min_steps, False) for k in range(count)]
+    wanted += [(FAMILIES[k % len(FAMILIES)], k, args.min_steps, True) for k in range(crowded)]
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         cases = list(pool.map(make_case, *zip(*wanted, strict=True), chunksize=4))
-    print(f"{count} scenes are made; planning in one process", file=sys.stderr, flush=True)
+    print(f"{len(cases)} scenes are made; planning in one process", file=sys.stderr, flush=True)
 
     import torch
 
@@ -366,7 +393,18 @@ def main() -> None:
             print(f"{n + 1} planned, {right} right", file=sys.stderr, flush=True)
     for o in [o for o in done if o.problem][: args.show]:
         print(f"{o.case.family} {o.case.seed} [{o.blame}] {o.case.task.instruction!r}\n    {o.answer}\n    {o.problem}")
+    crowd, done = [o for o in done if o.case.crowded], [o for o in done if not o.case.crowded]
+    guarded = [m for o in [*done, *crowd] for m in o.made_up]
+    if crowd:
+        counts = [o.case.things for o in crowd]
+        print(f"\n== crowded: {min(counts)} to {max(counts)} loose things in view")
+        _table(crowd)
+    print("\n== usual scenes" if crowd else "")
     _table(done)
+    print("\npoints that were made up and passed the guard")
+    for kind in dict.fromkeys(k for k, _ in guarded):
+        of_kind = [passed for k, passed in guarded if k == kind]
+        print(f"  {kind:14} {rate(sum(of_kind), len(of_kind))}")
     planned = [o for o in done if o.case.task.goal is not None]
     refused = [o for o in done if o.case.task.goal is None]
     points = [p for o in done for _, p in o.points]
@@ -397,6 +435,11 @@ def main() -> None:
             "wrong_by_vision": sum(o.blame == "vision" for o in done),
             "wrong_by_language": sum(o.blame == "language" for o in done),
             "scenes": len(done),
+            "hallucination_passed": sum(passed for _, passed in guarded) / max(len(guarded), 1),
+            "hallucinations": len(guarded),
+            "crowded_plan_correct": _right([o for o in crowd if o.case.task.goal is not None]),
+            "crowded_refusal_correct": _right([o for o in crowd if o.case.task.goal is None]),
+            "crowded_scenes": len(crowd),
         }
     )
 

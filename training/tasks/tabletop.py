@@ -75,8 +75,18 @@ def _request(rng: np.random.Generator, family: str) -> dict[str, Any]:
     return {"require": wishes, **options}
 
 
+CROWDED = (12, 15)
+"""Loose things that a crowded scene is drawn with; what finds no room is left out."""
+
+
 def sample_scene_for(
-    family: str, seed: int, split: Split = "test", min_steps: int = 3, max_steps: int = MAX_PLAN
+    family: str,
+    seed: int,
+    split: Split = "test",
+    min_steps: int = 3,
+    max_steps: int = MAX_PLAN,
+    *,
+    crowded: bool = False,
 ) -> tuple[SceneSpec, Task]:
     """A tabletop scene and a task of a family in it; the same arguments give the same pair.
 
@@ -86,13 +96,17 @@ def sample_scene_for(
         split: which wordings to use.
         min_steps: fewest steps of the expert's plan (0 for "refuse").
         max_steps: most steps.
+        crowded: as many things as fit, look-alikes among them.
 
     Raises:
         RuntimeError: no such task was found in many scenes; the range of steps does not suit the family.
     """
     for attempt in range(200):
         rng = np.random.default_rng([0x7A5C, seed, attempt])
-        scene = sample_scene(int(rng.integers(2**31 - 1)), **_request(rng, family))
+        options = _request(rng, family)
+        if crowded:
+            options |= {"n_objects": CROWDED, "distinct": False}
+        scene = sample_scene(int(rng.integers(2**31 - 1)), **options)
         task = task_in(rng, symbolic_scene(scene), family, split, camera_of(scene), min_steps, max_steps)
         if task is not None:
             return scene, task
