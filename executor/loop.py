@@ -14,6 +14,7 @@ from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.activities import Parts, RobotBody
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
+from hiervla.executor.memory import Memory
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer
@@ -52,6 +53,7 @@ class RunState:
         failures: attempts in a row at the same thing that failed.
         attempts: attempts at steps so far.
         said: what a person said since the instruction.
+        memory: where things are that are out of sight.
     """
 
     history: list[StepRecord] = field(default_factory=list)
@@ -61,6 +63,7 @@ class RunState:
     failures: dict[str, int] = field(default_factory=dict)
     attempts: int = 0
     said: list[str] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,9 @@ class Orchestrator:
             if said_text is not None:
                 answer = self._hear(instruction, said_text)
                 continue
-            if outcome != "succeeded":
+            if outcome == "succeeded":
+                state.memory.did(step)
+            else:
                 state.failures[key] = state.failures.get(key, 0) + 1
                 if state.failures[key] > config.max_retries and config.verify:
                     return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
@@ -245,6 +250,7 @@ class Orchestrator:
             reason=f"followed {reason}",
             wall_latency_s=time.perf_counter() - started,
         )
+        self.state.memory.saw(fresh, observation.time_s)
         self.recorder.sync()
         return fresh
 
@@ -259,6 +265,7 @@ class Orchestrator:
             skills=self.skills.signatures(),
             seed=self.seed,
             said=tuple(self.state.said),
+            unseen=self.state.memory.unseen(),
             objections=tuple(objections),
         )
 
@@ -292,6 +299,7 @@ class Orchestrator:
             if len(objections) > self.config.repairs:
                 answer = no_plan_passed(objections)
                 break
+        self.state.memory.saw(answer, observation.time_s)
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
         self.recorder.sync()

@@ -54,6 +54,21 @@ class Objection:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """Something that was seen before and is not in view now.
+
+    Attributes:
+        name: the planner's name of it, such as "blue block".
+        place: where it was put or last seen, in the planner's words ("drawer"); "" when that is not known.
+        seen_s: when it was last seen, on the world's clock [s].
+    """
+
+    name: str
+    place: str
+    seen_s: float
+
+
+@dataclass(frozen=True)
 class PlannerContext:
     """What the planner is told besides observation and instruction.
 
@@ -62,6 +77,7 @@ class PlannerContext:
         skills: signatures of the live skill library; nothing else can be planned.
         seed: seed of any sampling.
         said: what a person has said since the instruction, in order, such as "no, the blue one".
+        unseen: what was seen before and is out of sight now, the thing seen last first.
         objections: what was wrong with its earlier answers to this question, oldest first.
     """
 
@@ -69,6 +85,7 @@ class PlannerContext:
     skills: tuple[SkillSignature, ...] = ()
     seed: int = 0
     said: tuple[str, ...] = ()
+    unseen: tuple[Remembered, ...] = ()
     objections: tuple[Objection, ...] = ()
 
 

@@ -15,6 +15,7 @@ import torch
 
 from hiervla.planner.base import GroundingError, Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.interjections import amended
+from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
 from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
@@ -109,8 +110,14 @@ class EmbeddedPlanner:
             prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
             sampling={"decoding": "greedy", "grammar": "json_schema", "seed": context.seed},
         )
+        hidden = None
         try:
             answer = self._decoder.answer(names, instruction, lines, context.skills, banned=_bans(context.objections))
+            if answer.draft.refuse == "not_in_scene":
+                hidden = hidden_thing(answer.draft.missing, context.unseen)
+            if hidden is not None:
+                found = plan_for_hidden(self._decoder, names, hidden, instruction, lines, context.skills)
+                answer, names = found if found is not None else (answer, names)
         except PlanError as error:
             self.rejected = (RejectedAttempt(raw_text="", problem=str(error)),)
             return Refusal(
@@ -130,7 +137,7 @@ class EmbeddedPlanner:
             assert draft.refuse is not None
             return Refusal(
                 reason=draft.refuse,
-                message=refusal_message(draft, words),
+                message=refusal_message(draft, words, hidden),
                 missing=(draft.missing,) if draft.missing else (),
                 seen=tuple(words),
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
@@ -248,7 +255,7 @@ class EmbeddedPlanner:
         asked: list[tuple[int, PointRequest, Any]] = []
         for k, call in enumerate(calls):
             request = request_of(call, signatures[call["skill"]], kinds)
-            if request is not None:
+            if request is not None and (request.slot is None or request.slot < len(slots)):
                 where = answer.argument_tokens[k].get(request.argument)
                 asked.append((k, request, answer.hidden[where] if where is not None else None))
         pointed = self._point(asked, names, slots, seen, image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hiervla.planner.base import Remembered
 from hiervla.planner.embedded.grammar import PlanDraft
 from hiervla.planner.embedded.slots import LOOSE
 from hiervla.planner.embedded.tokenizer import history_line, step_words
@@ -65,8 +66,17 @@ def record_line(step: Step, ok: bool, source: str, signature: SkillSignature | N
     return history_line(words, ok)
 
 
-def refusal_message(draft: PlanDraft, seen: Sequence[str]) -> str:
-    """One friendly sentence for a refusal."""
+def refusal_message(draft: PlanDraft, seen: Sequence[str], hidden: Remembered | None = None) -> str:
+    """One friendly sentence for a refusal.
+
+    Args:
+        draft: the refusal.
+        seen: names of all that is seen.
+        hidden: what is remembered of the thing that is missing.
+    """
+    if draft.refuse == "not_in_scene" and hidden is not None:
+        where = f"it was last in {_the(hidden.place)}" if hidden.place else f"I last saw it at {hidden.seen_s:.0f} s"
+        return f"There is no {hidden.name} in view; {where}. I see {_listing(_related(hidden.name, seen))}."
     if draft.refuse == "not_in_scene":
         missing = draft.missing or "such a thing"
         return f"There is no {missing}; I see {_listing(_related(missing, seen))}."
