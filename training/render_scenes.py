@@ -100,14 +100,20 @@ def render_scene(spec: SceneSpec, rng: np.random.Generator, wiped: float = 0.0) 
     return RenderedScene(rgb, segments, things, spec, K, T)
 
 
-def sample_training_scene(seed: int) -> tuple[SceneSpec, float]:
+def sample_training_scene(seed: int, hard: bool = False) -> tuple[SceneSpec, float]:
     """A scene as one may meet it before, between and after the steps of any task, and how far its spill is wiped.
 
     Wider than what tasks start from: towers, full shelves and drawers, several things in the bin, any yaw.
+
+    Args:
+        seed: of everything.
+        hard: mostly towers, crowds and look-alikes, which are what the eyes get wrong.
     """
     rng = np.random.default_rng([0x5CE4E, seed])
     require: list[Request] = []
     chance = rng.random()
+    if hard:
+        chance = chance / 6 if chance < 0.6 else chance / 2 - 0.2
     if chance < 0.10:
         require = [("block", None), ("block", None, "#0")]
         if rng.random() < 0.5:
@@ -121,12 +127,14 @@ def sample_training_scene(seed: int) -> tuple[SceneSpec, float]:
         kind = None if rng.random() < 0.6 else "sponge" if rng.random() < 0.6 else "block"
         require.append((kind, None, "gripper"))
     low, high = ((0, 3), (2, 6), (4, 10))[int(rng.choice(3, p=(0.12, 0.38, 0.50)))]
+    if hard:
+        low, high = ((3, 6), (4, 10), (10, 15))[int(rng.choice(3, p=(0.35, 0.30, 0.35)))]
     options: dict[str, Any] = {
         "n_objects": (low, high),
         "spill": bool(rng.random() < 0.35),
         "drawer_open": bool(rng.random() < 0.35),
         "shelf_prob": 0.28,
-        "distinct": bool(rng.random() < 0.8),
+        "distinct": bool(rng.random() < (0.5 if hard else 0.8)),
     }
     for attempt in range(8):
         try:
@@ -333,7 +341,9 @@ def load_shard(path: Path) -> list[RenderedScene]:
     ]
 
 
-def render_shards(folder: Path, n_scenes: int, first_seed: int = 0, shard_size: int = 500) -> Iterator[Path]:
+def render_shards(
+    folder: Path, n_scenes: int, first_seed: int = 0, shard_size: int = 500, hard: bool = False
+) -> Iterator[Path]:
     """Render scenes of consecutive seeds into `folder`; shards that exist are kept. Yields each shard's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(first_seed, first_seed + n_scenes, shard_size):
@@ -342,7 +352,7 @@ def render_shards(folder: Path, n_scenes: int, first_seed: int = 0, shard_size: 
             began = time.perf_counter()
             scenes = []
             for seed in range(start, min(start + shard_size, first_seed + n_scenes)):
-                spec, wiped = sample_training_scene(seed)
+                spec, wiped = sample_training_scene(seed, hard)
                 scenes.append(render_scene(spec, np.random.default_rng([0xA12, seed]), wiped))
             save_shard(path, scenes)
             took = 1e3 * (time.perf_counter() - began) / len(scenes)
@@ -357,6 +367,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(".work/planner_scenes"))
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--hard", action="store_true", help="towers, crowds and look-alikes")
     options = parser.parse_args()
-    for _ in render_shards(options.out, options.scenes, options.first_seed):
+    for _ in render_shards(options.out, options.scenes, options.first_seed, hard=options.hard):
         pass
