@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from hiervla.planner.embedded.grammar import (
     plan_schema,
 )
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
+from hiervla.planner.embedded.requests import best_parting
 from hiervla.planner.embedded.slots import SceneSlots, support_links
 from hiervla.planner.embedded.tokenizer import (
     HISTORY_TOKENS,
@@ -144,6 +144,17 @@ def _in_slots(answer: Generated, origin: Sequence[int]) -> Generated:
     return replace(answer, draft=replace(answer.draft, remaining=steps))
 
 
+def _undone(answers: Sequence[Generated]) -> bool:
+    """Whether a later request moves what an earlier one has put in its place."""
+    moved: set[str] = set()
+    for answer in answers:
+        own = {s["object"] for s in answer.draft.remaining if s.get("skill") == "place" and "object" in s}
+        if own & moved:
+            return True
+        moved |= own
+    return False
+
+
 def _banned_here(banned: Sequence[Ban], first: int, origin: Sequence[int]) -> list[Ban]:
     """Bans for a request whose steps are counted from `first`, in the slots that it is asked for."""
 
@@ -202,6 +213,25 @@ class LanguageDecoder:
         requests = self.requests(slots, instruction)
         if len(requests) < 2:
             return self._answer(slots, instruction, history, signatures, max_tokens, banned)
+        first = self._one_by_one(slots, requests, history, signatures, max_tokens, banned)
+        if isinstance(first, Generated) or not _undone(first):
+            return first if isinstance(first, Generated) else self._together(first, requests)
+        # "The red block on the blue one and the blue one on the white one": what is named first comes last.
+        other = self._one_by_one(slots, requests[::-1], history, signatures, max_tokens, banned)
+        if isinstance(other, Generated) or _undone(other):
+            return self._together(first, requests)
+        return self._together(other, requests[::-1])
+
+    def _one_by_one(
+        self,
+        slots: SceneSlots,
+        requests: tuple[str, ...],
+        history: Sequence[str],
+        signatures: Sequence[SkillSignature],
+        max_tokens: int,
+        banned: Sequence[Ban],
+    ) -> list[Generated] | Generated:
+        """The answers to requests, each for what the ones before it will leave behind; or the refusal of one."""
         answers: list[Generated] = []
         now, origin = slots, list(range(len(slots)))
         for k, request in enumerate(requests):
@@ -212,32 +242,29 @@ class LanguageDecoder:
             answers.append(_in_slots(answer, origin))
             now, kept = after_steps(now, answer.draft.remaining)
             origin = [origin[k] for k in kept]
-        return self._together(answers, requests)
+        return answers
 
     @torch.inference_mode()
     def requests(self, slots: SceneSlots, instruction: str) -> tuple[str, ...]:
         """The requests that an instruction is made of, as it words them, in the order in which they are to be done.
 
-        One that holds the whole instruction where the model was not trained to take it apart, or where what it found
-        are no separate stretches of words.
+        One that holds the whole instruction where there is only one, or where the model was not trained to tell.
         """
         if not self.model.config.max_requests:
             return (instruction,)
         text = prompt_text(instruction)
         words = self.tokenizer.backend_tokenizer.encode(text)
         tokens = torch.tensor([words.ids])
-        marks = self.model.requests_of(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))[0]
+        scores = self.model.requests_of(batch_slots([slots]), tokens, torch.ones_like(tokens, dtype=torch.bool))[0]
         begin = text.index(normalise(instruction))
         end = begin + len(normalise(instruction))
-        spans: dict[int, tuple[int, int]] = {}
-        for k, (a, b) in zip(marks.tolist(), words.offsets, strict=True):
-            if k and a >= begin - 1 and b <= end:
-                spans[k] = (min(a, spans[k][0]), max(b, spans[k][1])) if k in spans else (a, b)
-        ordered = sorted(spans.values())
-        apart = all(first[1] <= second[0] for first, second in pairwise(ordered))
-        if len(spans) < 2 or not apart:
+        # A token begins with the space before its word, so that its end says where it belongs.
+        inside = [t for t, (_, b) in enumerate(words.offsets) if begin < b <= end]
+        spans = best_parting(scores[inside].numpy()) if inside else []
+        if len(spans) < 2:
             return (instruction,)
-        return tuple(text[a:b].strip(" ,.;") for a, b in (spans[k] for k in sorted(spans)))
+        offsets = [words.offsets[t] for t in inside]
+        return tuple(text[offsets[a][0] : offsets[b - 1][1]].strip(" ,.;") for a, b in spans)
 
     def _together(self, answers: Sequence[Generated], requests: tuple[str, ...]) -> Generated:
         """The answers to the requests as one answer; a request that is fulfilled already adds nothing."""

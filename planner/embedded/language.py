@@ -241,7 +241,7 @@ class PlannerLanguage(nn.Module):
         return hidden.new_zeros(*hidden.shape[:2], 1)
 
     def requests_of(self, slots: SlotBatch, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Which request each prompt token belongs to, (B, P): 0 for none, else counted from 1 in order of time.
+        """Log probabilities (B, P, 1 + max_requests) of each prompt token to belong to no request, or to the k-th.
 
         Args:
             slots: the slots.
@@ -253,7 +253,7 @@ class PlannerLanguage(nn.Module):
         key_mask = torch.cat([slots.mask, prompt_mask], dim=1)
         allowed = key_mask[:, None, :].expand(-1, x.shape[1], -1)
         hidden, _, _ = self._run(x, self._positions(key_mask, s), allowed, None)
-        return self._requests(hidden[:, s:]).argmax(dim=-1)
+        return self._requests(hidden[:, s:]).log_softmax(dim=-1)
 
     def _positions(self, key_mask: Tensor, n_slots: int) -> Tensor:
         """Slots count from 0, text from `max_slots`, padding left out."""
