@@ -18,9 +18,10 @@ _SHORTEST: Final = 3
 """Tokens of the shortest request, "open the drawer"; "tidy up" beside another request stays with it."""
 
 Scores = npt.NDArray[np.float32]
+Span = tuple[int, int]
 
 
-def best_parting(scores: Scores) -> list[tuple[int, int]]:
+def best_parting(scores: Scores) -> list[Span]:
     """Stretches of tokens, [start, end), in the order in which the requests are to be carried out.
 
     Where requests begin and end is decided first, by the words between them; then which of them comes first.
@@ -30,7 +31,7 @@ def best_parting(scores: Scores) -> list[tuple[int, int]]:
             T is at least 1.
     """
     idle, busy = scores[:, 0], np.logaddexp.reduce(scores[:, 1:], axis=1)
-    best: tuple[float, list[tuple[int, int]]] = (-np.inf, [])
+    best: tuple[float, list[Span]] = (-np.inf, [])
     for count in range(1, scores.shape[1]):
         if 2 * count - 1 <= len(scores):
             total, spans = _fit(idle, busy, count)
@@ -45,7 +46,7 @@ def best_parting(scores: Scores) -> list[tuple[int, int]]:
 
 def _fit(
     idle: npt.NDArray[np.float32], busy: npt.NDArray[np.float32], count: int
-) -> tuple[float, list[tuple[int, int]]]:
+) -> tuple[float, list[Span]]:
     """The best stretches for so many requests: their score, and they from left to right.
 
     The states are: words before the first request, the first request, words between, the second one, ... A token
