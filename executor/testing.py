@@ -258,3 +258,37 @@ def run_skill(
     events: list[Any] = []
     world = KinematicWorld(grip_m)
     return agent.run(skill.signature.doc, world=world, on_event=events.append), events, world
+
+
+def run_program(
+    source: str,
+    skills: Iterable[Skill],
+    things: Sequence[SeenThing] = (),
+    points: Mapping[str, tuple[float, float, float]] | None = None,
+    grip_m: float | None = None,
+) -> tuple[RunResult, list[Any], KinematicWorld]:
+    """Run a program in the real loop, over an empty table: what it does when it sees this, and nothing moves.
+
+    Args:
+        source: the program.
+        skills: what it may call, with the policies that they name or bring.
+        things: what is in view, whatever it does.
+        points: where the things are that its calls speak of [m]; what is missing is not found.
+        grip_m: what closing fingers hold, see :class:`KinematicWorld` [m].
+
+    Returns:
+        The result, all events, and the world with all commands that it was given.
+
+    Raises:
+        ProgramError: the program may not run.
+    """
+    from hiervla.executor.agent import Agent
+    from hiervla.executor.policies.base import make_policy
+    from hiervla.executor.presets import world_preset
+
+    nothing = Refusal(reason="cannot_do", message="This planner only points.")
+    planner = ScriptedPlanner([nothing], scenes=[things], points=points or {})
+    agent = Agent(world_preset("tabletop"), planner, make_policy, skills=SkillLibrary(skills))
+    events: list[Any] = []
+    world = KinematicWorld(grip_m)
+    return agent.run(program=source, world=world, on_event=events.append), events, world
