@@ -219,8 +219,8 @@ def _with_name(source: str, word: str, name: str) -> tuple[str, bool]:
     """A program with a name in the place of every string that is a word, and whether there was one."""
     lines = source.splitlines(keepends=True)
     places = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.STRING and ast.literal_eval(token.string) == word:
+    for token, value in _strings(source):
+        if value == word:
             places.append((token.start, token.end))
     for (row, start), (last, end) in reversed(places):
         if row == last:
@@ -228,14 +228,20 @@ def _with_name(source: str, word: str, name: str) -> tuple[str, bool]:
     return "".join(lines), bool(places)
 
 
+def _strings(source: str) -> list[tuple[tokenize.TokenInfo, str]]:
+    """The plain strings of a text with their values; those with something put into them are none."""
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        prefix = token.string[: len(token.string) - len(token.string.lstrip("rRuUbBfFtT"))].lower()
+        if token.type == tokenize.STRING and prefix in {"", "r", "u"}:
+            found.append((token, str(ast.literal_eval(token.string))))
+    return found
+
+
 def _general(conditions: Sequence[Condition], source: str, named: Mapping[str, str]) -> tuple[Condition, ...]:
     """Conditions about what the program's text names, with its arguments in the place of their words."""
     words = {word: f"{{{argument}}}" for argument, word in named.items()}
-    literals = {
-        str(ast.literal_eval(token.string))
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.STRING
-    }
+    literals = {value for _, value in _strings(source)}
     # What a skill acts upon without naming it, such as the bin, is the same whatever the program is about.
     fixed = {"bin", "sponge"}
     kept = []

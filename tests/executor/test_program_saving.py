@@ -117,10 +117,10 @@ def test_runs_that_failed_or_did_nothing_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_words_become_arguments(recorded: RunRecord, tmp_path: Path) -> None:
-    _, record = run(tmp_path / "runs", 'r = tap("red mug")\nprint(r.outcome)\n')
+    _, record = run(tmp_path / "runs", 'r = tap("red mug")\nprint(f"red mug: {r.outcome}")\n')
     path = save_skill(record, "tap_it", folder=tmp_path, params={"it": "red mug"}, skills=library())
     skill = load_saved(path)
-    assert skill.source == "r = tap(it)\nprint(r.outcome)\n"
+    assert skill.source == 'r = tap(it)\nprint(f"red mug: {r.outcome}")\n'
     assert str(skill.signature) == "tap_it(it: object)"
     result, _ = run(tmp_path / "runs", 'tap_it("blue can")\n', skills=library(skill))
     assert [s.step.args["object"] for s in result.steps] == ["blue can"]

@@ -69,7 +69,7 @@ def skills_show(name: Name, as_json: AsJson = False) -> int:
         facts += [f"one of {', '.join(param.choices)}"] if param.choices else []
         facts += [] if param.default is None else [f"{param.default} by default"]
         print(f"  {param.name}: {param.type}{'; ' if facts else ''}{'; '.join(facts)}")
-    print(f"  accepts {', '.join(signature.accepts)}")
+    print(f"  accepts {', '.join(signature.accepts) or 'no artifacts'}")
     for label, names in (("arms", signature.resources.arms), ("cameras", signature.resources.cameras)):
         if names:
             print(f"  {label}: {', '.join(names)}")
