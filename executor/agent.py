@@ -360,7 +360,6 @@ class Agent:
         body = Body(world, recorder, self.config, token, seed=manifest.seed)
         screen = PlanScreen(planner, body.reaches)
         parts = Parts(planner=planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
-        parts = Parts(planner=planner, policy_for=self._policy, body=body, recorder=recorder)
         if control is not None:
             parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.
