@@ -59,6 +59,7 @@ def test_ten_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with capsys.disabled():
         print(
             f"\na first skill: the machine's part took {machine_s:.0f} s; reading the page {reading_s:.0f} s at "
-            f"{WORDS_A_MINUTE:.0f} words a minute; typing all its code would take {typing_s:.0f} s, copying it next to none"
+            f"{WORDS_A_MINUTE:.0f} words a minute; typing all its code would take {typing_s:.0f} s, "
+            "copying it next to none"
         )
     assert machine_s + reading_s < 600.0
