@@ -24,7 +24,7 @@ from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Control, LetItRun
-from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
 from hiervla.executor.record.manifest import ForkOf, Manifest, new_run_folder
@@ -33,10 +33,14 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.screening import PlanScreen
+from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import Planner, StepRecord, make_planner
+from hiervla.planner.given import GivenProgram, persons_program
 from hiervla.representations import Event, Plan
 from hiervla.representations.plans import RunOutcome
 from hiervla.skills import SkillLibrary
+from hiervla.skills.programs import Vocabulary, check_program
+from hiervla.skills.programs.text import title_of
 from hiervla.worlds.base import World
 
 if TYPE_CHECKING:
@@ -140,8 +144,9 @@ class Agent:
 
     def run(
         self,
-        instruction: str,
+        instruction: str = "",
         *,
+        program: str | None = None,
         seed: int = 0,
         record: Path | str | None = None,
         on_event: Subscriber | None = None,
@@ -150,10 +155,12 @@ class Agent:
         cancel: CancelToken | None = None,
         control: Control | None = None,
     ) -> RunResult:
-        """Carry out an instruction.
+        """Carry out an instruction, or a program.
 
         Args:
-            instruction: free text.
+            instruction: free text; may be left out with a program.
+            program: text of a program (``docs/programs.md``) that takes the place of the planner's plan; its types are
+                checked before anything moves.
             seed: of the scene (unless given) and of all sampling; the same seed gives the same run.
             record: a folder in which a new run folder is made; None keeps no record.
             on_event: called with every event as it happens; it cannot steer, and its errors are logged.
@@ -166,16 +173,23 @@ class Agent:
             The result; failures of the robot are outcomes, not exceptions.
 
         Raises:
+            ProgramError: the program may not run.
             HiervlaError: the caller's mistake: an unusable record folder, an agent that is busy already.
         """
         token = cancel or CancelToken()
+        planner = self.planner
+        if program is not None:
+            check_program("program", program, Vocabulary(self.skills.signatures()), self.config.program)
+            planner = GivenProgram(planner, persons_program(program))
+            instruction = instruction or title_of(program)
         with self._alone(token):
-            return self._run(instruction, seed, record, on_event, scene, world, token, control)
+            return self._run(instruction, planner, seed, record, on_event, scene, world, token, control)
 
     async def arun(
         self,
-        instruction: str,
+        instruction: str = "",
         *,
+        program: str | None = None,
         seed: int = 0,
         record: Path | str | None = None,
         on_event: Subscriber | None = None,
@@ -189,6 +203,7 @@ class Agent:
             asyncio.to_thread(
                 self.run,
                 instruction,
+                program=program,
                 seed=seed,
                 record=record,
                 on_event=on_event,
@@ -263,6 +278,27 @@ class Agent:
                 ending, state = run_fork(parent, point, correction, recorder, place, live)
             return _result(origin.instruction, ending, state, folder, place)
 
+    def resume(
+        self,
+        run: RunRecord | Path | str,
+        *,
+        record: Path | str | None = None,
+        on_event: Subscriber | None = None,
+        world: World | None = None,
+        cancel: CancelToken | None = None,
+        control: Control | None = None,
+    ) -> RunResult:
+        """Go on with a run that was killed, from the beginning of its last attempt at a step; see :meth:`fork`.
+
+        Raises:
+            HiervlaError: the run came to its end, or to no step; or what :meth:`fork` raises.
+        """
+        from hiervla.executor.replay.fork import last_attempt
+
+        parent = run if isinstance(run, RunRecord) else RunRecord.open(run)
+        at = last_attempt(parent).id
+        return self.fork(parent, at, record=record, on_event=on_event, world=world, cancel=cancel, control=control)
+
     @contextmanager
     def _alone(self, token: CancelToken) -> Iterator[None]:
         """One run at a time; the first Ctrl-C stops it safely."""
@@ -277,6 +313,7 @@ class Agent:
     def _run(
         self,
         instruction: str,
+        planner: Planner,
         seed: int,
         record: Path | str | None,
         on_event: Subscriber | None,
@@ -295,7 +332,7 @@ class Agent:
                 instruction,
                 world=self.preset.name,
                 seed=seed,
-                planner=self.planner.id,
+                planner=planner.id,
                 policy=self.policy_id,
                 world_config=config,
                 config=json.loads(self.config.to_json()),
@@ -306,7 +343,7 @@ class Agent:
             if on_event is not None:
                 recorder.subscribe(on_event)
             with recorder:
-                return self._record(manifest, world, recorder, token, control)
+                return self._record(manifest, planner, world, recorder, token, control)
         finally:
             if own:
                 world.close()
@@ -314,14 +351,15 @@ class Agent:
     def _record(
         self,
         manifest: Manifest,
+        planner: Planner,
         world: World,
         recorder: Recorder,
         token: CancelToken,
         control: Control | None,
     ) -> RunResult:
         body = Body(world, recorder, self.config, token, seed=manifest.seed)
-        screen = PlanScreen(self.planner, body.reaches)
-        parts = Parts(planner=self.planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
+        screen = PlanScreen(planner, body.reaches)
+        parts = Parts(planner=planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
         if control is not None:
             parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.

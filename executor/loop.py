@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.activities import Parts, RobotBody
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.memory import Memory
+from hiervla.executor.programs.driver import Doors, ProgramDriver
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
-from hiervla.executor.review import Interjected, Reviewer
+from hiervla.executor.review import Interjected, Reviewer, evidence_words, to_lift
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
+from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
-from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     ArtifactsAged,
     Grounded,
@@ -36,47 +36,9 @@ from hiervla.representations.events import (
     StepStarted,
     VerdictGiven,
 )
-from hiervla.representations.plans import RunOutcome, StepOutcome
+from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Belief, Skill, SkillContext, SkillLibrary
 from hiervla.skills.checks import holding
-
-
-@dataclass
-class RunState:
-    """All state of a run that decisions depend on.
-
-    Attributes:
-        history: every attempt so far, with its outcome.
-        belief: what is held and where it came from.
-        plan: the planner's latest plan.
-        observation: what that plan was made from.
-        failures: attempts in a row at the same thing that failed.
-        attempts: attempts at steps so far.
-        said: what a person said since the instruction.
-        memory: where things are that are out of sight.
-    """
-
-    history: list[StepRecord] = field(default_factory=list)
-    belief: Belief = field(default_factory=Belief)
-    plan: Plan | None = None
-    observation: Observation | None = None
-    failures: dict[str, int] = field(default_factory=dict)
-    attempts: int = 0
-    said: list[str] = field(default_factory=list)
-    memory: Memory = field(default_factory=Memory)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the loop ended.
-
-    Attributes:
-        outcome: typed outcome.
-        message: one sentence for a person.
-    """
-
-    outcome: RunOutcome
-    message: str
 
 
 class Orchestrator:
@@ -98,6 +60,8 @@ class Orchestrator:
         self.policies = PolicyRunner(parts, config)
         self.review = Reviewer(parts, skills)
         self.state = RunState()
+        doors = Doors(self._look, self._context, self._refreshed, self._record_rejected)
+        self.programs = ProgramDriver(parts, skills, config, seed, self.state, doors)
 
     @property
     def planner(self) -> Planner:
@@ -133,6 +97,7 @@ class Orchestrator:
             raise
         finally:
             self.policies.close()
+            self.programs.close()
         self._finish(ending)
         return ending
 
@@ -157,9 +122,15 @@ class Orchestrator:
                 answer = self.review.plan(answer)
                 if isinstance(answer, Refusal):
                     return self._refused(answer)
-                state.plan = answer
+                state.plan = answer = self.programs.next(answer)
+                ended = self.programs.ended
+                if ended is not None and ended.how != "finished":
+                    if ended.how == "gave_up" or not self.programs.may_ask_again(answer):
+                        return self._give_up(f"the program ended: {ended.message}")
+                    answer = self._ask(instruction, f"the program ended: {ended.message}")
+                    continue
                 if not answer.remaining:
-                    return Ending("succeeded", f"all {len(answer.done)} steps are done")
+                    return Ending("succeeded", ended.message if ended else f"all {len(answer.done)} steps are done")
                 if state.attempts >= config.max_steps:
                     return self._give_up(f"gave up after {state.attempts} attempts at steps")
                 step = answer.step(answer.remaining[0])
@@ -192,9 +163,9 @@ class Orchestrator:
                 state.memory.did(step)
             else:
                 state.failures[key] = state.failures.get(key, 0) + 1
-                if state.failures[key] > config.max_retries and config.verify:
+                if state.failures[key] > config.max_retries and config.verify and answer.program is None:
                     return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
-            answer = self._next(instruction, answer, step, outcome, same_hand=held == state.belief.held)
+            answer = self._next(instruction, answer, step, outcome, reason, same_hand=held == state.belief.held)
 
     def _hear(self, instruction: str, text: str) -> Plan | Refusal:
         """The planner's answer from here, now that something was said."""
@@ -203,19 +174,23 @@ class Orchestrator:
         return self._ask(instruction, f"somebody said: {text}")
 
     def _next(
-        self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome, *, same_hand: bool
+        self, instruction: str, plan: Plan, step: Step, outcome: StepOutcome, reason: str, *, same_hand: bool
     ) -> Plan | Refusal:
         """The plan to go on with: the old one, a step further or with the same step again, or the planner's new one."""
         config = self.config
         ok = outcome == "succeeded" or not config.verify
+        retries = self.skills.get(step.skill).recovery.retries
+        repeats = config.repeats if retries is None else retries
+        again = ok or (same_hand and self.state.failures.get(str(step), 0) <= repeats)
+        if plan.program is not None:
+            repeated = again and not ok and config.replan != "never"
+            fresh = self._refreshed(plan, f"followed after {step.id}: {outcome}") if repeated else None
+            return fresh or self.programs.returned(plan, step, outcome, reason)
         if ok:
             rest = tuple(s for s in plan.remaining if s != step.id)
             plan = plan.replace(done=(*plan.done, step.id), remaining=rest)
         if config.replan == "never":
             return plan
-        retries = self.skills.get(step.skill).recovery.retries
-        repeats = config.repeats if retries is None else retries
-        again = ok or (same_hand and self.state.failures.get(str(step), 0) <= repeats)
         if config.replan == "on_failure" and again:
             return plan if not plan.remaining else self._follow(instruction, plan, f"after {step.id}: {outcome}")
         return self._ask(instruction, f"after {step.id}: {outcome}")
@@ -230,7 +205,14 @@ class Orchestrator:
         return self._follow(instruction, plan, f"{step.id} was pointed at too long ago")
 
     def _follow(self, instruction: str, plan: Plan, reason: str) -> Plan | Refusal:
-        """The same plan, pointed at anew in a new image; a new plan where the next step's things are not in view."""
+        """The same plan, pointed at anew in a new image; where the next step's things are not in view, a new plan."""
+        fresh = self._refreshed(plan, f"followed {reason}")
+        if fresh is None and plan.program is not None:
+            return self.programs.returned(plan, plan.step(plan.remaining[0]), "not_found", "it is not in view")
+        return fresh or self._ask(instruction, f"{reason}, and what comes next is not in view")
+
+    def _refreshed(self, plan: Plan, reason: str) -> Plan | None:
+        """The same plan, pointed at anew in a new image and on record; None where its next step's things are not."""
         observation = self._look()
         started = time.perf_counter()
         fresh = self.planner.refresh(observation, plan, self._context())
@@ -242,12 +224,12 @@ class Orchestrator:
                 step_id=plan.remaining[0],
                 wall_latency_s=time.perf_counter() - started,
             )
-            return self._ask(instruction, f"{reason}, and what comes next is not in view")
+            return None
         self.recorder.emit(
             PlanProposed,
             time_s=self.body.now_s,
             plan=fresh,
-            reason=f"followed {reason}",
+            reason=reason,
             wall_latency_s=time.perf_counter() - started,
         )
         self.state.memory.saw(fresh, observation.time_s)
@@ -271,6 +253,7 @@ class Orchestrator:
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
         """The planner's answer from here; a plan that does not pass the checks goes back to it, a few times."""
+        self.programs.leave()
         observation = self._look()
         objections: list[Objection] = []
         while True:
@@ -379,7 +362,7 @@ class Orchestrator:
         if self.config.verify:
             ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
             if not ready.yes:
-                return "precondition_failed", f"not ready: {ready.name} ({_evidence(ready)})"
+                return "precondition_failed", f"not ready: {ready.name} ({evidence_words(ready)})"
         try:
             self.body.approach(step, skill.approach(context), context.target_w, before)
             seed = self.seed + 1009 * self.state.attempts + attempt
@@ -397,7 +380,7 @@ class Orchestrator:
         """The step with its points in the world, as whoever controls the run lets them stand."""
         grounded = self._lift(before, step)
         decided = self.review.keypoints(grounded, step, attempt)
-        return self._lift(before, decided) if _to_lift(decided) else decided
+        return self._lift(before, decided) if to_lift(decided) else decided
 
     def _lift(self, before: Observation, step: Step) -> Step:
         grounded = self.planner.ground(before, step)
@@ -423,7 +406,7 @@ class Orchestrator:
             why = f"{done.name}: {done.value}"
         else:
             outcome = ended if ended != "succeeded" else "failed"
-            why = f"{done.name}: {done.value} ({_evidence(done)}) {reason}"
+            why = f"{done.name}: {done.value} ({evidence_words(done)}) {reason}"
         decided = self.review.outcome(outcome, context.step, attempt)
         if decided != outcome:
             why = f"taken as {decided}, was {outcome}: {why}"
@@ -464,12 +447,3 @@ def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
         config=manifest.config,
     )
     parts.body.snapshot("start")
-
-
-def _to_lift(step: Step) -> bool:
-    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)
-
-
-def _evidence(verdict: Verdict) -> str:
-    parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
-    return ", ".join(parts)

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 from hiervla.executor.activities import Parts
 from hiervla.executor.control import Answer, CorrectionError, Decision, Say, Value
-from hiervla.representations import ActionChunk, Plan, Refusal, Step, Verdict
+from hiervla.representations import ActionChunk, Keypoints, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import CorrectionGiven, DecisionKind, Paused, Resumed
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import SkillContext, SkillLibrary
@@ -152,3 +152,14 @@ def _field(kind: DecisionKind, answer: Answer) -> str:
     if not isinstance(answer, allowed) or (isinstance(answer, str) and answer not in STEP_OUTCOMES):
         raise CorrectionError(kind, answer, STEP_OUTCOMES if kind == "outcome" else [t.__name__ for t in allowed])
     return _FIELD[type(answer)]
+
+
+def evidence_words(verdict: Verdict) -> str:
+    """A verdict's evidence in a line."""
+    parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
+    return ", ".join(parts)
+
+
+def to_lift(step: Step) -> bool:
+    """Does a keypoint of the step lack its position in the world?"""
+    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)

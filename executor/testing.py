@@ -6,7 +6,7 @@ handed, the policy moves along a line. Nothing that ships uses them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from hiervla.representations import (
     Plan,
     Proprioception,
     Refusal,
+    SeenThing,
     SnapshotError,
     Step,
 )
@@ -132,8 +133,23 @@ class ScriptedPlanner:
 
     id = "scripted"
 
-    def __init__(self, answers: Iterable[Plan | Refusal]) -> None:
+    def __init__(
+        self,
+        answers: Iterable[Plan | Refusal],
+        *,
+        scenes: Iterable[Sequence[SeenThing]] = (),
+        points: Mapping[str, tuple[float, float, float]] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            answers: plans and refusals.
+            scenes: what it sees when a program asks, in order; the last one is repeated.
+            points: for programs: where the things are that their calls speak of [m]; what is missing is not in view.
+        """
         self._answers = list(answers)
+        self._scenes = [tuple(scene) for scene in scenes] or [()]
+        self._points = points
         self.rejected: tuple[RejectedAttempt, ...] = ()
         self.asked: list[PlannerContext] = []
 
@@ -143,8 +159,24 @@ class ScriptedPlanner:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
-        """The plan as it is."""
-        return plan
+        """The plan as it is; a call of a program gets the point that was given for what it speaks of."""
+        step = plan.step(plan.remaining[0])
+        if plan.program is None or step.artifacts or self._points is None:
+            return plan
+        at = next((self._points[w] for w in reversed(step.args.values()) if w in self._points), None)
+        if at is None:
+            return None
+        frame = observation.frames[0]
+        image = ImageRef(
+            camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
+        )
+        (points,) = step_at(step.id, step.skill, at, **step.args).artifacts
+        pointed = step.replace(artifacts=(points.replace(image=image),))
+        return plan.replace(steps=tuple(pointed if s.id == step.id else s for s in plan.steps))
+
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """The next scene."""
+        return self._scenes.pop(0) if len(self._scenes) > 1 else self._scenes[0]
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step as it is: scripted keypoints are in metres already."""
@@ -226,3 +258,37 @@ def run_skill(
     events: list[Any] = []
     world = KinematicWorld(grip_m)
     return agent.run(skill.signature.doc, world=world, on_event=events.append), events, world
+
+
+def run_program(
+    source: str,
+    skills: Iterable[Skill],
+    things: Sequence[SeenThing] = (),
+    points: Mapping[str, tuple[float, float, float]] | None = None,
+    grip_m: float | None = None,
+) -> tuple[RunResult, list[Any], KinematicWorld]:
+    """Run a program in the real loop, over an empty table: what it does when it sees this, and nothing moves.
+
+    Args:
+        source: the program.
+        skills: what it may call, with the policies that they name or bring.
+        things: what is in view, whatever it does.
+        points: where the things are that its calls speak of [m]; what is missing is not found.
+        grip_m: what closing fingers hold, see :class:`KinematicWorld` [m].
+
+    Returns:
+        The result, all events, and the world with all commands that it was given.
+
+    Raises:
+        ProgramError: the program may not run.
+    """
+    from hiervla.executor.agent import Agent
+    from hiervla.executor.policies.base import make_policy
+    from hiervla.executor.presets import world_preset
+
+    nothing = Refusal(reason="cannot_do", message="This planner only points.")
+    planner = ScriptedPlanner([nothing], scenes=[things], points=points or {})
+    agent = Agent(world_preset("tabletop"), planner, make_policy, skills=SkillLibrary(skills))
+    events: list[Any] = []
+    world = KinematicWorld(grip_m)
+    return agent.run(program=source, world=world, on_event=events.append), events, world

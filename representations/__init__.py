@@ -39,6 +39,7 @@ from hiervla.representations.errors import (
 from hiervla.representations.events import EVENT_ADAPTER, Event
 from hiervla.representations.observations import CameraFrame, Observation, Proprioception
 from hiervla.representations.plans import Condition, Plan, PlannerAnswer, Refusal, Step, Verdict
+from hiervla.representations.scene import SeenThing
 from hiervla.representations.schema import SCHEMA_TYPES, json_schemas
 from hiervla.representations.signatures import Parameter, Resources, SkillSignature
 
@@ -78,6 +79,7 @@ __all__ = [
     "Provenance",
     "Refusal",
     "Resources",
+    "SeenThing",
     "SkillSignature",
     "SnapshotError",
     "Step",

@@ -14,6 +14,7 @@ from hiervla.representations._base import SCHEMA_VERSION, Sha256, Typed, Vec3
 from hiervla.representations.actions import ActionChunk
 from hiervla.representations.artifacts import Artifact, ImageRef
 from hiervla.representations.plans import Plan, Refusal, RunOutcome, Step, StepOutcome, Verdict
+from hiervla.representations.scene import SeenThing
 
 
 class EventBase(Typed):
@@ -22,9 +23,7 @@ class EventBase(Typed):
     id: str = Field(description="'e' and the sequence number, unique in its run")
     parent: str | None = Field(default=None, description="id of the event that this one belongs to")
     time_s: FiniteFloat = Field(description="the world's clock [s]")
-    wall_time_s: FiniteFloat = Field(
-        default=0.0, description="seconds since the epoch on the computer's clock"
-    )
+    wall_time_s: FiniteFloat = Field(default=0.0, description="seconds since the epoch on the computer's clock")
     version: Literal[1] = SCHEMA_VERSION
 
 
@@ -203,6 +202,52 @@ class StepFinished(EventBase):
     duration_s: float = Field(description="on the world's clock [s]")
 
 
+class ProgramCalled(EventBase):
+    """A program is suspended at a call of a skill or of perception, which is about to be carried out."""
+
+    type: Literal["program_called"] = "program_called"
+    call: NonNegativeInt = Field(
+        description="number of the call in the run, from 1; a skill's step is called 'c' and it"
+    )
+    function: str
+    args: dict[str, str]
+    line: NonNegativeInt = Field(description="line of the program's text, from 1; 0 for a text that it made itself")
+    start: NonNegativeInt = Field(description="where the call begins in the text's UTF-8 bytes")
+    end: NonNegativeInt = Field(description="where it ends, exclusive")
+    skill: str = Field(default="", description="the saved skill whose program makes the call; empty for the plan's")
+    printed: str = Field(default="", description="what the program printed since the call before")
+    snapshot: Sha256 = Field(description="the sandbox's own state at the call; evidence, never loaded")
+
+
+class SceneSeen(EventBase):
+    """What the planner's vision makes of an image, for a program that asked."""
+
+    type: Literal["scene_seen"] = "scene_seen"
+    things: tuple[SeenThing, ...]
+    wall_latency_s: float = 0.0
+
+
+class ProgramReturned(EventBase):
+    """A call's result goes into the program, which goes on."""
+
+    type: Literal["program_returned"] = "program_returned"
+    call: NonNegativeInt
+    value: bool | int | str | tuple[str, ...] | None = Field(default=None, description="what perception answered")
+    outcome: StepOutcome | None = Field(default=None, description="how a skill's step ended")
+    message: str = ""
+
+
+class ProgramEnded(EventBase):
+    """A program came to its end, said that it gives up, or broke."""
+
+    type: Literal["program_ended"] = "program_ended"
+    how: Literal["finished", "gave_up", "failed"]
+    message: str
+    line: NonNegativeInt | None = Field(default=None, description="the line where it broke")
+    printed: str = ""
+    calls: NonNegativeInt = Field(description="calls in the run so far")
+
+
 class EnvelopeFired(EventBase):
     """The safety envelope limited or refused a command."""
 
@@ -305,6 +350,10 @@ Event = Annotated[
     | TransitFailed
     | ChunkProposed
     | StepFinished
+    | ProgramCalled
+    | SceneSeen
+    | ProgramReturned
+    | ProgramEnded
     | EnvelopeFired
     | Paused
     | Resumed

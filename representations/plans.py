@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from hiervla.representations._base import SCHEMA_VERSION, Fraction, Typed
-from hiervla.representations.artifacts import Artifact, Provenance
+from hiervla.representations.artifacts import Artifact, Program, Provenance
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -56,6 +56,9 @@ class Plan(Typed):
     done: tuple[Identifier, ...] = Field(default=(), description="ids of finished steps, in order")
     remaining: tuple[Identifier, ...] = Field(description="ids of steps to come, in order")
     scene: tuple[Artifact, ...] = Field(default=(), description="what the planner saw: boxes, keypoints")
+    program: Program | None = Field(
+        default=None, description="what makes the steps, one after the other, while they are carried out"
+    )
     provenance: Provenance | None = None
 
     @model_validator(mode="after")

@@ -20,7 +20,9 @@ from hiervla.skills.context import Belief, SkillContext
 from hiervla.skills.errors import SkillFailedError
 from hiervla.skills.motion import RATE_HZ, MotionPolicy
 from hiervla.skills.policy import OwnPolicy
+from hiervla.skills.rehearsal import rehearse
 from hiervla.skills.samples import TARGETS, cameras_of, contexts, observation, sample_step
+from hiervla.skills.saved import ProgramSkill, SavedSkillError
 
 LONGEST_S = 120.0
 """A termination that has not said stop by then, with a policy without heads, counts as one that never ends [s]."""
@@ -65,6 +67,8 @@ def check_skill(skill: Skill, resolve: Resolver | None = None) -> tuple[Finding,
         skill: what to look at; its policy is asked for nothing that needs weights.
         resolve: looks policies up, such as ``hiervla.executor.policies.unfit``; None leaves that check out.
     """
+    if isinstance(skill, ProgramSkill):
+        return (*_signature(skill), *_saved(skill))
     found = [*_signature(skill), *_numbers(skill), *_contract(skill), *_ending(skill)]
     if resolve is not None and not isinstance(skill.policy, OwnPolicy):
         wrong = resolve(skill.policy, skill.name)
@@ -73,6 +77,17 @@ def check_skill(skill: Skill, resolve: Resolver | None = None) -> tuple[Finding,
     if not found and isinstance(skill.policy, OwnPolicy):
         found += _motion(skill, skill.policy)
     return tuple(dict.fromkeys(found))
+
+
+def _saved(skill: ProgramSkill) -> Iterator[Finding]:
+    """What is wrong with a saved skill: its program, run on the answers of the day when it worked."""
+    if skill.path is None:
+        return
+    try:
+        rehearse(skill.path)
+    except SavedSkillError as error:
+        remedy = "Repair what it calls, or save the skill again from a new run"
+        yield Finding(skill.name, "program", error.problem, remedy)
 
 
 def _signature(skill: Skill) -> Iterator[Finding]:

@@ -11,11 +11,14 @@ from importlib.metadata import EntryPoint, entry_points
 from hiervla.representations import SkillSignature, UnknownNameError
 from hiervla.skills.base import Skill
 from hiervla.skills.errors import DuplicateSkillError, NotASkillError
+from hiervla.skills.saved import SavedSkillError, load_saved, saved_folders, skill_folders
 
 ENTRY_POINT_GROUP = "hiervla.skills"
 """An entry point of this group names a skill, or a function that takes a :class:`SkillLibrary` and registers some."""
 
 BUILTIN = "hiervla.skills.library:register"
+SAVED = "saved"
+"""What stands in the place of a package's name for a skill that was saved from a run."""
 _REMEDY = "Let the entry point name a Skill, or a function that takes the library and registers skills in it"
 
 log = logging.getLogger(__name__)
@@ -82,10 +85,12 @@ class SkillLibrary:
 
     @classmethod
     def load(cls, points: Iterable[EntryPoint] | None = None) -> SkillLibrary:
-        """The library of everything installed. Built-in skills come first, so that nobody can take their names.
+        """The library of everything installed, and of what was saved from runs. Built-in skills come first.
+
+        So nobody can take their names, and a saved skill takes nobody's.
 
         Args:
-            points: entry points to load instead of the installed ones.
+            points: entry points to load instead of the installed ones; saved skills are left out with them.
         """
         library = cls()
         found = entry_points(group=ENTRY_POINT_GROUP) if points is None else points
@@ -93,6 +98,13 @@ class SkillLibrary:
             origin = Origin.of(point)
             for error in library._enter(point, origin):
                 library._leave_out(Broken(point.name, origin, " ".join(error.split())))
+        for folder in skill_folders() if points is None else ():
+            for saved in saved_folders(folder):
+                origin = Origin(str(saved.path), SAVED, str(saved.version))
+                try:
+                    library.register(load_saved(saved.path), origin=origin)
+                except (SavedSkillError, DuplicateSkillError) as error:
+                    library._leave_out(Broken(saved.path.parent.name, origin, " ".join(str(error).split())))
         return library
 
     def _enter(self, point: EntryPoint, origin: Origin) -> list[str]:

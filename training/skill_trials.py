@@ -27,6 +27,7 @@ from hiervla.representations import HiervlaError, ImageRef, Keypoint, Keypoints,
 from hiervla.skills import Belief, Skill, SkillLibrary
 from hiervla.skills.registry import Origin
 from hiervla.skills.samples import sample_argument
+from hiervla.skills.saved import ProgramSkill
 from hiervla.training.arena import Arena, as_step
 from hiervla.training.episodes import verdict
 from hiervla.training.experts.state import State, Task
@@ -125,8 +126,11 @@ def trial_of(skill: Skill) -> Trial:
     """The trial that a package brings for a skill, the built-in one, or one made from its signature.
 
     Raises:
-        TrialError: two packages offer one, the package's is broken or none, or the world has no thing for a parameter.
+        TrialError: it is a saved program, two packages offer one, the package's is broken or none, or the world has no
+            thing for a parameter.
     """
+    if isinstance(skill, ProgramSkill):
+        raise TrialError(skill.name, "it is a program and no single step; `hiervla skills check` rehearses it")
     points = sorted(entry_points(group=ENTRY_POINT_GROUP, name=skill.name), key=lambda point: point.value)
     owners = " and ".join(str(Origin.of(point)) for point in points)
     if skill.name in SKILLS:

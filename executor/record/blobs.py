@@ -1,6 +1,7 @@
-"""Content-addressed files of a record: images, depth, physical snapshots.
+"""Content-addressed files of a record: images, depth, physical snapshots, suspended programs.
 
-``rgb``: PNG, the very pixels. ``snapshot``: zlib. ``depth``: magic ``HVD1``, a mode byte, height and width (uint32,
+``rgb``: PNG, the very pixels. ``snapshot``: zlib. ``program``: the sandbox's own bytes, which nothing here ever loads
+(:mod:`hiervla.skills.programs.sandbox` says why). ``depth``: magic ``HVD1``, a mode byte, height and width (uint32,
 little endian), then zstandard of unsigned integers: each row as differences from the left neighbour modulo their
 range, all lowest bytes first, then all second bytes, and so on. Mode 1 and 2: uint16 in units of 0.1 mm (65535 stands
 for NaN); mode 1 multiplies in float32, mode 2 in float64. Mode 0: the bits of float32 as uint32. The first of the
@@ -21,11 +22,11 @@ import numpy as np
 
 from hiervla.executor.record.errors import BlobError, RecordWriteError
 
-BlobKind = Literal["rgb", "depth", "snapshot"]
+BlobKind = Literal["rgb", "depth", "snapshot", "program"]
 Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 Depth: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 
-EXTENSIONS: dict[BlobKind, str] = {"rgb": "png", "depth": "depth", "snapshot": "snapshot"}
+EXTENSIONS: dict[BlobKind, str] = {"rgb": "png", "depth": "depth", "snapshot": "snapshot", "program": "monty"}
 BLOBS_FOLDER = "blobs"
 
 _DEPTH_HEAD = struct.Struct("<4sBII")

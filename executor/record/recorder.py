@@ -149,6 +149,12 @@ class Recorder(ABC):
                 SnapshotTaken, time_s=time_s, parent=parent, blob=blob, label=label, ticks=self.ticks_written
             )
 
+    def program_state(self, dump: Callable[[], bytes]) -> str:
+        """Put what a suspended program's sandbox saves on record; returns its hash."""
+        with self._lock:
+            data = dump()
+            return self._blob("program", hashlib.sha256(data).digest(), lambda: data)
+
     def tick(self, command: JointCommand, proprio: Proprioception) -> None:
         """Put a command on record with the state in which it is given; call it before ``world.step(command)``."""
         with self._lock:

@@ -133,6 +133,9 @@ def _blobs(record: RunRecord, event: Event, checked: set[str], images: set[str])
         case ev.SnapshotTaken():
             record.snapshot(event)
             checked.add(event.blob)
+        case ev.ProgramCalled():
+            record.blobs.get(event.snapshot, "program")
+            checked.add(event.snapshot)
         case ev.PlanProposed():
             _named(event, [*event.plan.scene, *(a for step in event.plan.steps for a in step.artifacts)], images)
         case ev.StepStarted():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from hiervla.executor.record.light import AnyEvent, ChunkFacts, UnknownEvent
+from hiervla.executor.record.programs import program_text
 from hiervla.representations import Plan, Refusal, Step
 from hiervla.representations import events as ev
 from hiervla.representations.plans import StepOutcome
@@ -215,7 +216,7 @@ class RunView:
             case ev.ObservationTaken() | ev.Grounded() | ev.VerdictGiven() | ev.TransitPlanned() | ev.ChunkProposed():
                 if self.current:
                     self._detail(self.current, event)
-            case ev.SnapshotTaken() | ev.RecordSealed():
+            case ev.SnapshotTaken() | ev.RecordSealed() | ev.ProgramCalled() | ev.ProgramReturned() | ev.SceneSeen():
                 pass
             case _:
                 self.other.append(event)
@@ -268,6 +269,16 @@ class RunView:
         rejected, self._unanswered = self._unanswered, []
         expected: tuple[Step, ...] = ()
         if chapter is not None:
+            program = event.plan.program
+            if (
+                program is not None
+                and chapter.plan.program is not None
+                and program.source == chapter.plan.program.source
+            ):
+                # The next call of the same program is no change of mind.
+                chapter.answers.append(event)
+                chapter.settled = chapter.succeeded()
+                return
             expected = tuple(run.step for run in chapter.entries() if run.outcome != "succeeded")
             if [what(event.plan.step(s)) for s in event.plan.remaining] == [what(step) for step in expected]:
                 chapter.answers.append(event)
@@ -318,7 +329,9 @@ def sentence(event: AnyEvent) -> str:
             return f"asked: {event.instruction!r} in {event.world}, seed {event.seed}"
         case ev.PlanProposed():
             steps = "; ".join(str(event.plan.step(s)) for s in event.plan.remaining)
-            return f"plan ({event.reason}): {steps or 'nothing remains'}"
+            program = event.plan.program
+            rest = "nothing remains" if program is None else f"a program of {len(program.source.splitlines())} lines"
+            return f"plan ({event.reason}): {steps or rest}"
         case ev.PlanRejected():
             return f"plan rejected: {event.problem}"
         case ev.PlanRefused():
@@ -347,6 +360,8 @@ def sentence(event: AnyEvent) -> str:
             return f"step {event.step_id} not grounded: {event.problem}"
         case ev.TransitFailed():
             return f"step {event.step_id} {event.purpose}: {event.message}"
+        case ev.ProgramCalled() | ev.ProgramReturned() | ev.ProgramEnded() | ev.SceneSeen():
+            return program_text(event)
         case ev.Paused():
             return f"held before '{event.decision}' takes effect"
         case ev.Resumed():

@@ -16,7 +16,14 @@ from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.record.streams import STREAMS_FILE, StreamWriter, Tick, finish
 from hiervla.executor.record.viewer import viewer_messages
 from hiervla.representations import HiervlaError, JointCommand, Proprioception
-from hiervla.representations.events import EventBase, Note, ObservationTaken, RecordSealed, SnapshotTaken
+from hiervla.representations.events import (
+    EventBase,
+    Note,
+    ObservationTaken,
+    ProgramCalled,
+    RecordSealed,
+    SnapshotTaken,
+)
 
 
 class RunRecorder(Recorder):
@@ -191,3 +198,5 @@ def blobs_of(event: EventBase) -> Iterator[tuple[str, BlobKind]]:
                 yield frame.depth_blob, "depth"
     elif isinstance(event, SnapshotTaken):
         yield event.blob, "snapshot"
+    elif isinstance(event, ProgramCalled):
+        yield event.snapshot, "program"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -22,9 +23,11 @@ from hiervla.representations.events import (
     Note,
     ObservationTaken,
     Paused,
+    ProgramCalled,
     RecordSealed,
     Resumed,
     RunStarted,
+    SceneSeen,
     SnapshotTaken,
 )
 
@@ -33,7 +36,7 @@ E = TypeVar("E", bound=EventBase)
 ASIDE: Final = (EnvelopeFired, Note, Forked, RecordSealed)
 """Events that no decision of the orchestrator writes: a replay passes them by."""
 _ASIDE_TYPES: Final = frozenset(c.model_fields["type"].default for c in ASIDE)
-_NO_DECISION: Final = (RunStarted, ObservationTaken, SnapshotTaken, Paused, Resumed)
+_NO_DECISION: Final = (RunStarted, ObservationTaken, SnapshotTaken, SceneSeen, Paused, Resumed)
 _SAME_TIME_S: Final = 1e-6
 _CLOCK_FIELDS: Final = frozenset(("time_s", "duration_s", "staleness_s", "observed_at_s", "sensed_at_s"))
 
@@ -153,6 +156,11 @@ class CheckingRecorder(Recorder):
                 self._keep(aside)
                 self.events_written += 1
             return super().emit(event_class, time_s=time_s, parent=parent, **fields)
+
+    def program_state(self, dump: Callable[[], bytes]) -> str:
+        """The recorded hash: the sandbox saves the same state in other bytes each time."""
+        event = self.cursor.peek()
+        return event.snapshot if isinstance(event, ProgramCalled) else "0" * 64
 
     def stop(self, divergence: Divergence | None) -> ReplayStopped:
         """Remember why the replay ends; every later event meets the same end."""

@@ -15,7 +15,7 @@ from hiervla.executor.activities import Parts, SkillVerifier
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Control, Decision
-from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.reader import RunRecord
@@ -26,6 +26,7 @@ from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopp
 from hiervla.executor.replay.decisions import first_event, recorded_config, recorded_parts
 from hiervla.executor.replay.recorded import RecordedControl
 from hiervla.executor.screening import PlanScreen
+from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import Planner
 from hiervla.representations import UnknownNameError
 from hiervla.representations import events as ev
@@ -84,6 +85,22 @@ def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPo
         problem = f"no physical state was recorded before {started.step.id}; its world cannot save one"
         raise ReplayError(record.path, problem, "Fork a run in a world that can, such as tabletop")
     return ForkPoint(started, snapshots[-1])
+
+
+def last_attempt(record: RunRecord) -> ev.StepStarted:
+    """The attempt that was under way, or the last one, when a run broke off.
+
+    Raises:
+        ReplayError: the run came to its end, or broke off before its first step.
+    """
+    finished = record.finished
+    if finished is not None and finished.outcome not in {"cancelled", "envelope_stop", "error"}:
+        problem = f"it came to its end ({finished.outcome}), so that there is nothing to go on with"
+        raise ReplayError(record.path, problem, "Leave it at a step with `hiervla fork RUN --at STEP`")
+    begun = list(record.of(ev.StepStarted))
+    if not begun:
+        raise ReplayError(record.path, "it broke off before its first step", "Run its instruction again")
+    return begun[-1]
 
 
 def _started(record: RunRecord, at: str, attempt: int | None) -> ev.StepStarted:

@@ -28,6 +28,7 @@ from hiervla.representations import (
     Plan,
     Proprioception,
     Refusal,
+    SeenThing,
     Step,
     Verdict,
 )
@@ -117,6 +118,14 @@ class RecordedPlanner(Recorded):
         self.rejected = tuple(rejected)
         return event
 
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """See :class:`hiervla.planner.seeing.Seeing`."""
+        event = self._answer()
+        if isinstance(event, ev.SceneSeen):
+            return event.things
+        self.break_off(event)
+        raise self.recorder.surprise("scene_seen")
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
         event = self.cursor.peek()
@@ -130,9 +139,7 @@ class RecordedPlanner(Recorded):
 class RecordedScreen(Recorded):
     """Objects to the plans that were objected to."""
 
-    def objection(
-        self, plan: Plan, observation: Observation, belief: Belief, skills: SkillLibrary
-    ) -> Objection | None:
+    def objection(self, plan: Plan, observation: Observation, belief: Belief, skills: SkillLibrary) -> Objection | None:
         """See :class:`hiervla.executor.screening.Screen`."""
         event = self.cursor.peek()
         if isinstance(event, ev.PlanRejected) and event.plan is not None:

@@ -20,7 +20,18 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
 from hiervla.executor.replay.decisions import DecisionReplay, replay_decisions
 from hiervla.planner.base import GroundingError, Planner, PlannerContext
-from hiervla.representations import ActionChunk, Keypoint, Keypoints, Observation, Plan, Refusal, Step, Verdict
+from hiervla.planner.seeing import Seeing
+from hiervla.representations import (
+    ActionChunk,
+    Keypoint,
+    Keypoints,
+    Observation,
+    Plan,
+    Refusal,
+    SeenThing,
+    Step,
+    Verdict,
+)
 from hiervla.skills import Skill, SkillContext, SkillLibrary
 
 LivePart = Literal["planner", "policy", "verifier", "controller"]
@@ -173,6 +184,15 @@ class ShadowPlanner:
         self._points(then, now)
         return then
 
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """See :class:`hiervla.planner.seeing.Seeing`; a live planner that does not say what it sees is not asked."""
+        then = self._recorded.things(observation, context) if isinstance(self._recorded, Seeing) else ()
+        self.rejected = self._recorded.rejected
+        if isinstance(self._live, Seeing):
+            now = self._live.things(observation, context)
+            self._score.compare(self._cursor, "things in view", _seen(then), _seen(now))
+        return then
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
         now: Step | GroundingError
@@ -277,6 +297,10 @@ def _calls(answer: Plan | Refusal) -> str:
     if isinstance(answer, Refusal):
         return f"refused: {answer.reason} {', '.join(answer.missing)}".strip()
     return "; ".join(str(answer.step(s)) for s in answer.remaining) or "nothing left to do"
+
+
+def _seen(things: tuple[SeenThing, ...]) -> str:
+    return ", ".join(f"{t.name} ({t.where})" if t.where else t.name for t in things) or "nothing"
 
 
 def _in_view(plan: Plan | None) -> str:

@@ -44,6 +44,7 @@ from hiervla.representations import (
     PlanError,
     Provenance,
     Refusal,
+    SeenThing,
     SkillSignature,
     Step,
 )
@@ -193,6 +194,14 @@ class EmbeddedPlanner:
             scene=_scene(slots, image),
             provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
         )
+
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """Everything that the model sees, from left to right; see :class:`hiervla.planner.seeing.Seeing`."""
+        from hiervla.planner.embedded.seeing import things_of
+
+        self.rejected = ()
+        seen, slots = self._look(observation.frame(self.camera))
+        return things_of(self._model.scene_slots(seen.slots[0]), slots)
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with its keypoints lifted to the world frame.

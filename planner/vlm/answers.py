@@ -113,21 +113,21 @@ def answer_schema(signatures: Sequence[SkillSignature], *, points: bool = True) 
         signatures: the skills that exist.
         points: whether steps carry the point that they are about.
     """
-    branches = [_plain(TypeAdapter(Refuse)), _plain(TypeAdapter(Missing))]
+    branches = [plain_schema(TypeAdapter(Refuse)), plain_schema(TypeAdapter(Missing))]
     if signatures:
         steps = {
             "type": "array",
             "minItems": 1,
             "maxItems": MAX_STEPS,
-            "items": _plain(_calls(tuple(signatures), points)),
+            "items": plain_schema(_calls(tuple(signatures), points)),
         }
-        branches.insert(0, _object({"steps": steps}))
-    return _object({"seen": _plain(TypeAdapter(_SeenNames)), "answer": {"anyOf": branches}})
+        branches.insert(0, object_schema({"steps": steps}))
+    return object_schema({"seen": plain_schema(TypeAdapter(SeenNames)), "answer": {"anyOf": branches}})
 
 
 def point_schema() -> dict[str, Any]:
     """JSON Schema of the answer to "where is it now?"."""
-    return _plain(TypeAdapter(Where))
+    return plain_schema(TypeAdapter(Where))
 
 
 def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool = True) -> Draft:
@@ -136,23 +136,23 @@ def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool
     Raises:
         AnswerError: it is no JSON, or does not fit.
     """
-    value = _json(text)
+    value = json_object(text)
     if set(value) != {"seen", "answer"}:
         raise AnswerError(f'the object must have exactly the properties "seen" and "answer", not {sorted(value)}')
-    seen = _check(TypeAdapter(_SeenNames), value["seen"], "seen")
+    seen = checked(TypeAdapter(SeenNames), value["seen"], "seen")
     body = value["answer"]
     if not isinstance(body, dict):
         raise AnswerError('"answer" must be an object with "steps" or "refuse"')
     if "refuse" in body:
         kind = Missing if body["refuse"] == "not_in_scene" else Refuse
-        return Draft(seen, refuse=_check(TypeAdapter(kind), body, "answer"))
+        return Draft(seen, refuse=checked(TypeAdapter(kind), body, "answer"))
     if set(body) != {"steps"} or not isinstance(body["steps"], list):
         raise AnswerError('"answer" must have "steps", a list, or "refuse" and "message"')
     steps = body["steps"]
     if not signatures or not 1 <= len(steps) <= MAX_STEPS:
         raise AnswerError(f"there are {len(steps)} steps, where 1 to {MAX_STEPS if signatures else 0} can be")
     adapter = _calls(tuple(signatures), points)
-    parsed = [_check(adapter, step, f"answer.steps[{k}]") for k, step in enumerate(steps)]
+    parsed = [checked(adapter, step, f"answer.steps[{k}]") for k, step in enumerate(steps)]
     return Draft(seen, tuple(Call(s.skill, _words(s.args), getattr(s, "point", None)) for s in parsed))
 
 
@@ -162,11 +162,12 @@ def read_point(text: str) -> Point | None:
     Raises:
         AnswerError: the text is not such an answer.
     """
-    where: Where = _check(TypeAdapter(Where), _json(text), "answer")
+    where: Where = checked(TypeAdapter(Where), json_object(text), "answer")
     return where.point
 
 
-_SeenNames = Annotated[tuple[Name, ...], Field(max_length=MAX_SEEN)]
+SeenNames = Annotated[tuple[Name, ...], Field(max_length=MAX_SEEN)]
+"""What a model lists as seen."""
 
 
 @lru_cache(maxsize=32)
@@ -203,7 +204,12 @@ def _words(args: Typed) -> dict[str, str]:
     return {name: str(v) for name, v in values.items()}
 
 
-def _json(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """The object in a text, which may stand in a fence.
+
+    Raises:
+        AnswerError: there is none.
+    """
     fenced = _FENCE.match(text)
     try:
         value = json.loads(fenced[1] if fenced else text)
@@ -214,7 +220,12 @@ def _json(text: str) -> dict[str, Any]:
     return value
 
 
-def _check(adapter: TypeAdapter[Any], value: Any, place: str) -> Any:
+def checked(adapter: TypeAdapter[Any], value: Any, place: str) -> Any:
+    """A value of a type.
+
+    Raises:
+        AnswerError: it is none; the message says where and why.
+    """
     try:
         return adapter.validate_json(json.dumps(value))
     except ValidationError as error:
@@ -228,11 +239,12 @@ def _check(adapter: TypeAdapter[Any], value: Any, place: str) -> Any:
         raise AnswerError(f"{place}: {error}") from error
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema of an object with exactly these properties."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _plain(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+def plain_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     """The schema of a type without references, titles and the words that only some servers know."""
     schema = adapter.json_schema()
     defs = schema.pop("$defs", {})
@@ -245,7 +257,7 @@ def _plain(adapter: TypeAdapter[Any]) -> dict[str, Any]:
         if "$ref" in node:
             return plain(defs[node["$ref"].rsplit("/", 1)[-1]])
         if node.get("type") == "object":
-            return _object({name: plain(n) for name, n in node.get("properties", {}).items()})
+            return object_schema({name: plain(n) for name, n in node.get("properties", {}).items()})
         rename = {"oneOf": "anyOf"}
         dropped = {"title", "default", "discriminator", "description"}
         return {rename.get(k, k): plain(v) for k, v in node.items() if k not in dropped}

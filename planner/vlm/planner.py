@@ -23,8 +23,11 @@ from hiervla.planner.vlm.answers import (
     read_point,
 )
 from hiervla.planner.vlm.backend import Backend, Generation, Message, Sampling
+from hiervla.planner.vlm.errors import MalformedReplyError
 from hiervla.planner.vlm.lifting import lift_for
+from hiervla.planner.vlm.programs import program_answer
 from hiervla.planner.vlm.prompt import plan_prompt, point_prompt, prompt_bytes, repair_prompt
+from hiervla.planner.vlm.seeing import read_scene, scene_prompt, scene_schema
 from hiervla.representations import (
     Artifact,
     CameraFrame,
@@ -36,6 +39,7 @@ from hiervla.representations import (
     Plan,
     Provenance,
     Refusal,
+    SeenThing,
     SkillSignature,
     Step,
 )
@@ -74,6 +78,7 @@ class VLMPlanner:
         repairs: how often an answer that cannot be taken is asked for again.
         sampling: how tokens are drawn; the seed is that of the run.
         points: finds the points of steps; by default they are part of the answer.
+        programs: ask for a program (``docs/programs.md``) where a plan would be asked for.
 
     Attributes:
         rejected: answers to the last question, of :meth:`plan` or :meth:`refresh`, that could not be taken.
@@ -87,6 +92,7 @@ class VLMPlanner:
         repairs: int = 2,
         sampling: Sampling | None = None,
         points: PointStrategy | None = None,
+        programs: bool = False,
     ) -> None:
         if repairs < 0:
             raise ConventionError("repairs", f"{repairs} is negative", "Give 0 to take or leave the first answer")
@@ -95,6 +101,7 @@ class VLMPlanner:
         self.repairs = repairs
         self.sampling = sampling or Sampling()
         self.points = points
+        self.programs = programs
         self.rejected: tuple[RejectedAttempt, ...] = ()
 
     @property
@@ -117,6 +124,8 @@ class VLMPlanner:
                 message='Tell me what to do, for example "put the red mug on the top shelf".',
                 provenance=Provenance(model=self.id),
             )
+        if self.programs:
+            return program_answer(self._ask, frame, instruction, context, self.repairs + 1)
         inside = self.points is None
         draft, provenance = self._ask(
             frame,
@@ -174,6 +183,21 @@ class VLMPlanner:
         fresh = {i: plan.step(i).replace(artifacts=()) for i in plan.remaining}
         fresh[following.id] = following.replace(artifacts=artifacts)
         return plan.replace(steps=tuple(fresh.get(s.id, s) for s in plan.steps), provenance=provenance)
+
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """Everything that the model says is in view; see :class:`hiervla.planner.seeing.Seeing`.
+
+        Raises:
+            CameraError: the planner's camera is not in the observation.
+            BackendError: the model gives no answer, or none that can be read.
+        """
+        self.rejected = ()
+        frame = observation.frame(self.camera)
+        found, _ = self._ask(frame, scene_prompt(), scene_schema(), read_scene, context.seed)
+        if found is None:
+            problem = f"it gave no list of what is in view that can be read in {self.repairs + 1} attempts"
+            raise MalformedReplyError(self.id, problem, "Use a larger model, or a program without such questions")
+        return found
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with its keypoints lifted to the world frame.

@@ -52,7 +52,7 @@ def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = Tru
         "Skills, with their arguments:\n" + "\n".join(_skill(s, points) for s in context.skills),
         *([_POINTS + " Every step of a skill with a point has one."] if points else []),
         _FORM.replace("STEP", step),
-        _history(context.history),
+        history_text(context.history),
         f"Instruction: {' '.join(instruction.split())}",
     ]
     return Message("user", "\n\n".join(p for p in parts if p))
@@ -111,7 +111,8 @@ def _parameter(parameter: Parameter) -> str:
     return text + (f"; {parameter.doc}" if parameter.doc else "")
 
 
-def _history(history: Sequence[StepRecord]) -> str:
+def history_text(history: Sequence[StepRecord]) -> str:
+    """What was tried so far, for the model; empty when nothing was."""
     if not history:
         return ""
     lines = [

@@ -29,6 +29,9 @@ DECISIONS: Final = (
     ev.TransitFailed,
     ev.ChunkProposed,
     ev.StepFinished,
+    ev.ProgramCalled,
+    ev.ProgramReturned,
+    ev.ProgramEnded,
     ev.CorrectionGiven,
     ev.RunFinished,
 )
@@ -99,6 +102,7 @@ def _unlike(field: str, a: Any, b: Any) -> list[Finding]:
 
 def _plans(a: Plan, b: Plan) -> list[Finding]:
     found = _unlike("goal", a.goal, b.goal)
+    found += artifact_findings(*((p.program,) if p.program is not None else () for p in (a, b)))
     edits = plan_edits(a, b)
     found += edits.findings
     states = [[f"{plan.step(i)}" for i in plan.done] for plan in (a, b)]
@@ -186,6 +190,12 @@ def _decided(event: Event) -> Any:
     values = _bare(json.loads(event.model_dump_json()))
     for name in ("duration_s", "ticks"):
         values.pop(name, None)
+    if isinstance(event, ev.ProgramCalled):
+        # Where a call stands in the text, and the sandbox's own bytes, are not what was decided.
+        for name in ("call", "line", "start", "end", "snapshot"):
+            values.pop(name)
+    if isinstance(event, ev.ProgramReturned):
+        values.pop("call")
     for holder in (values, values.get("step"), *(values.get("plan") or {}).get("steps", ())):
         if isinstance(holder, dict):
             holder.pop("id", None)

@@ -38,6 +38,10 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
     for notice in record.notices:
         out.print(Text(f"  note: {notice}", style="yellow"))
     out.print(run_tree(view, details=True))
+    if any(chapter.plan.program is not None for chapter in view.chapters):
+        from hiervla.cli.programs import print_programs
+
+        print_programs(out, record)
     if view.steps:
         out.print(Text(f"what it saw and meant in a step: hiervla inspect {path} --step 1", style="dim"))
 

@@ -103,13 +103,22 @@ def run_once(
     quiet: bool,
     breaks: Sequence[str] = (),
     listen: bool = False,
+    program: Path | None = None,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
     Raises:
+        ProgramError: the program may not run, or its file cannot be read.
         HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
     """
     out = console(stderr=True)
+    source = None
+    if program is not None:
+        from hiervla.cli.programs import checked_program
+        from hiervla.skills.programs.text import title_of
+
+        source = checked_program(program)
+        instruction = instruction or title_of(source)
     control = None
     if breaks or listen:
         from hiervla.cli.breaking import TerminalControl
@@ -118,7 +127,9 @@ def run_once(
     agent = _load(world, planner, policy, out, quiet=quiet)
     progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
-        result = agent.run(instruction, seed=seed, record=record, on_event=progress.on_event, control=control)
+        result = agent.run(
+            instruction, program=source, seed=seed, record=record, on_event=progress.on_event, control=control
+        )
     return _finish(result, progress, out, as_json=as_json, quiet=quiet)
 
 

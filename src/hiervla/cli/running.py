@@ -28,7 +28,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    instruction: Annotated[str, typer.Argument(help="What to do, in your words.", show_default=False)],
+    instruction: Annotated[
+        str, typer.Argument(help="What to do, in your words; may be left out with --program.", show_default=False)
+    ] = "",
     world: World = "tabletop",
     planner: Planner = "embedded",
     policy: Policy = "flow",
@@ -49,8 +51,19 @@ def run(
     listen: Annotated[
         bool, typer.Option("--listen", help="Lines typed while it runs are said to the planner, which replans.")
     ] = False,
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.py",
+            help="Run a program over the skills instead of the planner's plan; see docs/programs.md. Its types are "
+            "checked before anything moves.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Carry out an instruction in a world, and record everything."""
+    if not instruction and program is None:
+        raise typer.BadParameter("say what to do, or give --program FILE.py", param_hint="INSTRUCTION")
     from hiervla.cli.live import run_once
 
     return run_once(
@@ -64,6 +77,7 @@ def run(
         quiet=quiet,
         breaks=breaks or (),
         listen=listen,
+        program=program,
     )
 
 

@@ -45,6 +45,8 @@ def skills_list(as_json: AsJson = False) -> int:
 @skills_app.command("show")
 def skills_show(name: Name, as_json: AsJson = False) -> int:
     """Show a skill's parameters, contract and origin; with --json also the JSON Schema of a call."""
+    from hiervla.skills.saved import ProgramSkill
+
     library = _library()
     skill = library.get(name)
     signature = skill.signature
@@ -67,7 +69,7 @@ def skills_show(name: Name, as_json: AsJson = False) -> int:
         facts += [f"one of {', '.join(param.choices)}"] if param.choices else []
         facts += [] if param.default is None else [f"{param.default} by default"]
         print(f"  {param.name}: {param.type}{'; ' if facts else ''}{'; '.join(facts)}")
-    print(f"  accepts {', '.join(signature.accepts)}")
+    print(f"  accepts {', '.join(signature.accepts) or 'no artifacts'}")
     for label, names in (("arms", signature.resources.arms), ("cameras", signature.resources.cameras)):
         if names:
             print(f"  {label}: {', '.join(names)}")
@@ -79,6 +81,9 @@ def skills_show(name: Name, as_json: AsJson = False) -> int:
     print(f"  ends: {skill.termination}")
     print(f"  after failure: {_recovery(skill)}")
     print(f"  policy {skill.policy}; from {library.origin(name)}")
+    if isinstance(skill, ProgramSkill):
+        print(f"  saved from run {skill.file.saved_from.run_id}: {skill.file.saved_from.instruction}")
+        print("\n".join(f"    {line}" for line in skill.source.splitlines()))
     return 0
 
 
@@ -114,10 +119,12 @@ def skills_test(
     as_json: AsJson = False,
 ) -> int:
     """Run a skill in the tabletop world through the agent's own loop, one step at a time, and count successes."""
+    from hiervla.skills.saved import ProgramSkill
     from hiervla.training.skill_trials import TrialReport, trial_of, try_skill
 
     library = _library()
-    skills = list(library) if name is None else [library.get(name)]
+    steps = (s for s in library if not isinstance(s, ProgramSkill))
+    skills = list(steps) if name is None else [library.get(name)]
     reports: list[TrialReport] = []
     for skill in skills:
         trial = trial_of(skill)
@@ -142,6 +149,59 @@ def skills_new(
     made = scaffold(name, folder)
     print(made)
     print(f"next: pip install -e {shlex.quote(str(made))} && hiervla skills list")
+    return 0
+
+
+@skills_app.command("save")
+def skills_save(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Record of a run that succeeded.", show_default=False)],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="Name of the skill.", show_default=False)],
+    doc: Annotated[
+        str, typer.Option(metavar="TEXT", help="What planners read; the run's instruction by default.")
+    ] = "",
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WORDS",
+            help="Words in what was done that become an argument: object='red mug'. May be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--skills",
+            metavar="DIR",
+            help="Folder of saved skills; the first in HIERVLA_SKILLS, or ~/.hiervla/skills, by default.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Save what a run did as a skill, with its contract and its test; never over an older version."""
+    from hiervla.executor.programs.saving import save_skill
+    from hiervla.executor.record.reader import RunRecord
+    from hiervla.skills.saved import load_saved, skill_folders
+
+    words = dict(part.partition("=")[::2] for part in param or ())
+    if not all(words.values()):
+        raise typer.BadParameter("write it as NAME=WORDS, such as object='red mug'", param_hint="--param")
+    path = save_skill(RunRecord.open(run), name, folder=folder, doc=doc, params=words)
+    signature = load_saved(path).signature
+    print(path)
+    print(f"  {signature}")
+    for label, conditions in (("before", signature.preconditions), ("after", signature.postconditions)):
+        print(f"  {label}: {', '.join(map(str, conditions)) or 'nothing'}")
+    if path.parents[1].resolve() not in {f.resolve() for f in skill_folders()}:
+        print(f"next: set HIERVLA_SKILLS to {path.parents[1]}, so that it is found")
+    return 0
+
+
+@skills_app.command("stubs")
+def skills_stubs() -> int:
+    """Print what a program may call, as Python type stubs, for your editor and for `hiervla run --program`."""
+    from hiervla.skills.programs import Vocabulary
+
+    print(Vocabulary(_library().signatures()).stubs(), end="")
     return 0
 
 

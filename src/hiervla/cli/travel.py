@@ -1,4 +1,4 @@
-"""``replay`` and ``fork``: run a record's decisions again, judge a part on them, or leave the run at a step."""
+"""``replay``, ``fork`` and ``resume``: run a record's decisions again, leave the run at a step, or go on with it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("replay")(replay)
     app.command("fork")(fork)
+    app.command("resume")(resume)
 
 
 def replay(
@@ -61,7 +62,10 @@ def fork(
     edit: Annotated[
         Path | None,
         typer.Option(
-            metavar="JSON", help="An artifact, step or plan to go on with; see `inspect --json`.", show_default=False
+            metavar="FILE",
+            help="An artifact, step or plan to go on with, as JSON, see `inspect --json`; or another text for the "
+            "run's program, as FILE.py.",
+            show_default=False,
         ),
     ] = None,
     editor: Annotated[
@@ -101,3 +105,20 @@ def fork(
         as_json=as_json,
         quiet=quiet,
     )
+
+
+def resume(
+    run: Run,
+    planner: Planner = "embedded",
+    policy: Policy = "flow",
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the new record; beside RUN by default.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> int:
+    """Go on with a run that was killed, from the beginning of its last attempt at a step, in a record of its own."""
+    from hiervla.cli import travelling
+
+    return travelling.resume(run, planner=planner, policy=policy, record=record, as_json=as_json, quiet=quiet)

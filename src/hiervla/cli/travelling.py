@@ -1,4 +1,4 @@
-"""What ``hiervla replay`` and ``hiervla fork`` do and say."""
+"""What ``hiervla replay``, ``hiervla fork`` and ``hiervla resume`` do and say."""
 
 from __future__ import annotations
 
@@ -112,11 +112,40 @@ def fork(
 
     parent = RunRecord.open(run)
     point = fork_point(parent, at, attempt)
-    correction = _correction(point, edit, editor=editor, say=say)
+    if edit is not None and edit.suffix == ".py":
+        from hiervla.cli.programs import checked_program
+        from hiervla.executor.programs.editing import with_program
+
+        correction: Correction | None = with_program(parent, point, checked_program(edit))
+    else:
+        correction = _correction(point, edit, editor=editor, say=say)
     return live.run_fork(
         parent,
         point.started.id,
         correction,
+        planner=planner,
+        policy=policy,
+        record=record,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def resume(run: Path, *, planner: str, policy: str, record: Path | None, as_json: bool, quiet: bool) -> int:
+    """Go on with a run that broke off; returns the exit status.
+
+    Raises:
+        ReplayError: it came to its end, or to no step.
+        RecordError: the record is damaged, or its world cannot be set to a state.
+    """
+    from hiervla.cli import live
+    from hiervla.executor.replay.fork import last_attempt
+
+    parent = RunRecord.open(run)
+    return live.run_fork(
+        parent,
+        last_attempt(parent).id,
+        None,
         planner=planner,
         policy=policy,
         record=record,

@@ -1,0 +1,1 @@
+"""Programs in the loop: each call of a skill is a step of the run, each answer goes back into the program."""
