@@ -21,6 +21,7 @@ from hiervla.executor.review import Interjected, Reviewer
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
+from hiervla.planner.kinds import check_chosen
 from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     ArtifactsAged,
@@ -267,6 +268,7 @@ class Orchestrator:
             said=tuple(self.state.said),
             unseen=self.state.memory.unseen(),
             objections=tuple(objections),
+            emit=self.config.emit,
         )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
@@ -281,6 +283,7 @@ class Orchestrator:
             if isinstance(answer, Refusal):
                 break
             self.review.check_skills(answer)
+            self._check_emitted(answer)
             objection = self._objection(answer, observation)
             if objection is None:
                 self.recorder.emit(
@@ -310,6 +313,16 @@ class Orchestrator:
         if screen is None or not self.config.screen:
             return None
         return screen.objection(plan, observation, self.state.belief, self.skills)
+
+    def _check_emitted(self, plan: Plan) -> None:
+        """See that a step of the plan can carry what was asked for, before anything moves for it.
+
+        Raises:
+            EmitError: no skill that it chose takes that kind.
+        """
+        if self.config.emit is not None and not self.state.history:
+            chosen = [self.skills.get(plan.step(i).skill).signature for i in plan.remaining]
+            check_chosen(self.config.emit, chosen, tuple(dict.fromkeys(k for s in chosen for k in s.accepts)))
 
     def _record_rejected(self) -> None:
         for attempt in self.planner.rejected:

@@ -49,6 +49,15 @@ def run(
     listen: Annotated[
         bool, typer.Option("--listen", help="Lines typed while it runs are said to the planner, which replans.")
     ] = False,
+    emit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Kind of intermediate that the planner shall say its steps as: keypoints, boxes, affordance_map, "
+            "waypoints_2d, waypoints_3d, language_motion, value_map, constraints or subtasks.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Carry out an instruction in a world, and record everything."""
     from hiervla.cli.live import run_once
@@ -64,6 +73,7 @@ def run(
         quiet=quiet,
         breaks=breaks or (),
         listen=listen,
+        emit=emit,
     )
 
 
