@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.planner.fields import value_map
-from hiervla.planner.grounding import UngroundedError, image_ref
+from hiervla.planner.grounding import UngroundedError
 from hiervla.planner.reduction import region_of_map
 from hiervla.planner.relations import constraints
 from hiervla.planner.surface import Surface
@@ -151,6 +151,13 @@ def acts_of(step: Step) -> Literal["open", "close"]:
     return "close" if step.skill == "pick" else "open"
 
 
+def subtasks_of(steps: Sequence[Step]) -> SubtaskList:
+    """The whole plan in words, with its dependencies."""
+    index = {s.id: k for k, s in enumerate(steps)}
+    pairs = tuple((k, index[needed]) for k, s in enumerate(steps) for needed in s.depends_on if needed in index)
+    return SubtaskList(subtasks=tuple(str(s) for s in steps), depends_on=pairs)
+
+
 def motions_of(places: Sequence[Vector], grippers: Sequence[Literal["open", "close", "keep"]]) -> tuple[Artifact, ...]:
     """A way in words, from its first place on: whole centimetres along one axis after the other.
 
@@ -168,6 +175,3 @@ def motions_of(places: Sequence[Vector], grippers: Sequence[Literal["open", "clo
         if gripper != "keep" and k > 0:
             motions.append(say_gripper(gripper))
     return tuple(motions)
-
-
-__all__ = ["WAY_KINDS", "Expression", "Lift", "acts_of", "image_ref", "motions_of"]

@@ -77,8 +77,8 @@ def kind_for(signature: SkillSignature, wanted: ArtifactKind | None, makes: Sequ
     """The kind that a step of a skill gets: the wanted one where the skill takes it, else the first that it takes."""
     if wanted is not None and wanted in signature.accepts and wanted in makes:
         return wanted
-    return next((k for k in ARTIFACT_ORDER if k in signature.accepts and k in makes), "keypoints")
+    return next((k for k in _ORDER if k in signature.accepts and k in makes), "keypoints")
 
 
-ARTIFACT_ORDER: tuple[ArtifactKind, ...] = ("keypoints", *(k for k in ARTIFACT_KINDS if k != "keypoints"))
+_ORDER: tuple[ArtifactKind, ...] = ("keypoints", *(k for k in ARTIFACT_KINDS if k not in ("keypoints", "subtasks")))
 """What a step gets where nothing was asked for, or its skill does not take that: a keypoint before anything else."""

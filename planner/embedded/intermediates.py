@@ -23,7 +23,6 @@ from hiervla.representations import (
     Observation,
     SkillSignature,
     Step,
-    SubtaskList,
 )
 from hiervla.representations.artifacts import Box
 from hiervla.skills.language_motions import read_motion
@@ -104,13 +103,6 @@ def scene_of(slots: Sequence[Slot], image: ImageRef) -> tuple[Artifact, ...]:
         u, v = min(max(s.u, 0.0), float(image.width)), min(max(s.v, 0.0), float(image.height))
         points.append(Keypoint(label=label, u=u, v=v, confidence=s.score))
     return (Boxes(image=image, boxes=tuple(boxes)), Keypoints(image=image, points=tuple(points)))
-
-
-def subtasks_of(steps: Sequence[Step]) -> SubtaskList:
-    """The whole plan in words, with its dependencies."""
-    index = {s.id: k for k, s in enumerate(steps)}
-    pairs = tuple((k, index[needed]) for k, s in enumerate(steps) for needed in s.depends_on if needed in index)
-    return SubtaskList(subtasks=tuple(str(s) for s in steps), depends_on=pairs)
 
 
 def corrections(context: PlannerContext) -> tuple[LanguageMotion, ...]:

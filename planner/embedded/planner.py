@@ -21,13 +21,13 @@ from hiervla.planner.embedded.intermediates import (
     kept_motions,
     say_steps,
     scene_of,
-    subtasks_of,
     without_motions,
 )
 from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
 from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
+from hiervla.planner.expression import subtasks_of
 from hiervla.planner.grounded import ground_step
 from hiervla.planner.grounding import (
     UngroundedError,
