@@ -60,6 +60,9 @@ def planner_of_name(name: str, **options: Any) -> Planner:
 
 
 def _embedded(**options: Any) -> Planner:
+    if "points" in options:
+        problem = "it points by itself, so that no family can be named for it"
+        raise PlannerNameError("embedded", problem, f"Leave {POINTS}... out")
     from hiervla.planner.embedded.planner import EmbeddedPlanner
 
     return EmbeddedPlanner(**options)
