@@ -52,11 +52,12 @@ def value_map(label: str, start_w: Vector, target_w: Vector, surface: Surface, c
     distance = np.sqrt((x - target_w[0]) ** 2 + (y - target_w[1]) ** 2 + (z - target_w[2]) ** 2)
     columns = np.array([[surface.height(np.array((a, b)), 0.02) for b in axes[1]] for a in axes[0]])
     filled = (z < (columns + clearance_m)[:, :, None]) & (columns > 0.0)[:, :, None]
-    filled &= np.hypot(x - target_w[0], y - target_w[1]) > _OWN_M
-    solid = gaussian_filter(filled.astype(np.float64), _SPREAD_M / r)
+    away = np.hypot(x - target_w[0], y - target_w[1]) > _OWN_M
+    # Blurred first and cut then: what stands around the target must not move the highest place away from it.
+    solid = gaussian_filter(filled.astype(np.float64), _SPREAD_M / r) * away
     # The table itself: nothing goes deeper than the target, or what stands around it.
     under = z < min(float(target_w[2]), 0.0) - 0.5 * r
-    values = -distance - REPEL * np.maximum(solid, filled) - REPEL * under
+    values = -distance - REPEL * np.maximum(solid, filled & away) - REPEL * under
     # Rounded, so that it packs well on record; a millimetre is more than a voxel tells.
     values = np.round(values, 3).astype(np.float32)
     return ValueMap(

@@ -20,7 +20,7 @@ from hiervla.planner.expression import Lift, acts_of
 from hiervla.planner.grounding import WORKSPACE, UngroundedError
 from hiervla.planner.reduction import point_of_box, point_of_map
 from hiervla.planner.surface import Surface
-from hiervla.planner.ways import check_way, lift_way
+from hiervla.planner.ways import LiftContact, check_way, lift_way
 from hiervla.representations import (
     AffordanceMap,
     Artifact,
@@ -107,11 +107,11 @@ def _grounded(observation: Observation, frame: CameraFrame, step: Step, lift: Li
         out = [_shifted(frame, a, motions) for a in out]
     if not found:
         raise GroundingError(step.id, f"there is no point in the image for '{step}'")
-    _check(out, observation, frame, step)
+    _check(out, observation, frame)
     return out
 
 
-def _contact(frame: CameraFrame, step: Step, lift: Lift):  # type: ignore[no-untyped-def]  # the closure's type is its user's
+def _contact(frame: CameraFrame, step: Step, lift: Lift) -> LiftContact:
     def contact(u: float, v: float) -> Vec3:
         label = step.args.get("target") or step.args.get("object") or step.skill
         lifted = lift(frame, step, Keypoint(label=label, u=u, v=v)).position_w
@@ -121,18 +121,18 @@ def _contact(frame: CameraFrame, step: Step, lift: Lift):  # type: ignore[no-unt
     return contact
 
 
-def _check(artifacts: Sequence[Artifact], observation: Observation, frame: CameraFrame, step: Step) -> None:
+def _check(artifacts: Sequence[Artifact], observation: Observation, frame: CameraFrame) -> None:
     """Refuse ways that leave the workspace or lead through things.
 
     Raises:
-        UngroundedError: such a way.
+        ConventionError: such a way.
     """
     for artifact in artifacts:
         match artifact:
             case Waypoints3D():
                 for k, point in enumerate(artifact.points):
                     _check_place(f"waypoint {k + 1}", point.position_w)
-                check_way(artifact.points, Surface(frame, observation.proprio), str(step))
+                check_way(artifact.points, Surface(frame, observation.proprio))
             case ValueMap():
                 _check_place(f"the highest place of the value map '{artifact.label}'", peak_of(artifact))
             case Constraints():

@@ -13,9 +13,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.planner.grounding import UngroundedError
 from hiervla.planner.surface import Surface
-from hiervla.representations import CameraFrame, Waypoint2D, Waypoint3D, Waypoints2D
+from hiervla.representations import CameraFrame, ConventionError, Waypoint2D, Waypoint3D, Waypoints2D
 from hiervla.representations._base import Vec3
 from hiervla.representations.geometry import lift, project
 
@@ -33,6 +32,8 @@ ABOVE_M: Final = 0.12
 """A contact is come down to from this high above it [m]."""
 _AT_HAND_PX: Final = 8.0
 """A path that begins this near to the hand begins there, for images 256 wide [px]."""
+_DOWN_M: Final = 0.06
+"""This near to a contact, a way may come down into what is seen [m]."""
 _ALONG: Final = 0.2
 """Sine of the angle between ray and plane below which the camera looks along the plane."""
 
@@ -77,7 +78,7 @@ def draw_way(frame: CameraFrame, way: Sequence[Waypoint3D]) -> tuple[Waypoint2D,
 
 
 LiftContact = Callable[[float, float], Vec3]
-"""The surface that a pixel shows, in the world frame [m]; raises :class:`UngroundedError`."""
+"""The surface that a pixel shows, in the world frame [m]; raises `UngroundedError`."""
 
 
 def lift_way(
@@ -128,19 +129,21 @@ def lift_way(
     )
 
 
-def check_way(way: Sequence[Waypoint3D], surface: Surface, label: str) -> None:
-    """Refuse a way that leads through what is seen.
+def check_way(way: Sequence[Waypoint3D], surface: Surface) -> None:
+    """Refuse a way that leads through what is seen; around its contacts it has to come down to something.
 
     Raises:
-        UngroundedError: a point in the air lies below the surface that is seen there.
+        ConventionError: a point in the air lies below the surface that is seen there.
     """
+    contacts = [np.array(p.position_w) for p in way if p.gripper != "keep"] or [np.array(way[-1].position_w)]
     for k, point in enumerate(way):
-        height = surface.height(np.array(point.position_w), 0.015)
-        if point.gripper == "keep" and point.position_w[2] < height - 0.02:
-            raise UngroundedError(
-                label, *point.position_w[:2],
-                f"waypoint {k + 1} is {height - point.position_w[2]:.2f} m below what is seen there",
-            )  # fmt: skip
+        at = np.array(point.position_w)
+        if min(float(np.hypot(*(at - c)[:2])) for c in contacts) < _DOWN_M:
+            continue
+        height = surface.height(at, 0.015)
+        if at[2] < height - 0.01:
+            problem = f"leads {height - at[2]:.2f} m below what is seen there"
+            raise ConventionError(f"waypoint {k + 1}", problem, "Go over it")
 
 
 def _on_ray(frame: CameraFrame, point: Waypoint2D, near: Vector, a: Vector, b: Vector) -> Vector:

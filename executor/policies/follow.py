@@ -1,7 +1,7 @@
 """The policy that follows a way: paths, value maps, constraints and motions in words.
 
 The planner says along where, and where the gripper acts; how to take hold and how to set down is this policy's business,
-from what the cameras show of the place, as it is the learned policy's. It looks when the step begins.
+from what the cameras show of the place, as it is the learned policy's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.executor.policies.features import FeatureSpec, crop_cloud, grasp_frame, observe_features
-from hiervla.representations import Constraints, Observation, Step, Waypoint3D
+from hiervla.representations import ActionChunk, Constraints, Observation, Step, Waypoint3D
 from hiervla.representations.geometry import deproject
 from hiervla.skills.checks import holding
 from hiervla.skills.motion import MotionPolicy, Waypoint
@@ -42,13 +42,51 @@ _FREE_M_S, _NEAR_M_S = 0.4, 0.13
 _HELD: Final = FeatureSpec(half_xy_m=0.07, below_m=0.16, above_m=0.02)
 
 
-def follow_policy() -> MotionPolicy:
-    """What ``make_policy("follow")`` gives; it has no weights."""
-    return MotionPolicy(FOLLOW, plot)
+class FollowPolicy:
+    """Follows the way of a step; it has no weights.
+
+    The motion is chosen when the step begins. Where something is grasped, the thing is looked at once more from above it,
+    when the wrist camera shows it, as the learned policy does.
+    """
+
+    id = FOLLOW
+
+    def __init__(self) -> None:
+        self._motion = MotionPolicy(FOLLOW, lambda seen, step: self._ahead)
+        self._ahead: Sequence[Waypoint] = ()
+        self._grasp: Waypoint3D | None = None
+        self._after: Sequence[Waypoint] = ()
+        self._begun = False
+
+    def reset(self, step: Step, seed: int) -> None:
+        """Forget the last attempt's way; nothing here is drawn by chance."""
+        self._motion.reset(step, seed)
+        self._begun, self._grasp = False, None
+
+    def act(self, observation: Observation, step: Step) -> ActionChunk:
+        """The next 1.6 s of the way.
+
+        Raises:
+            MissingTargetError: the step carries no way.
+            UnsolvableError: its constraints cannot be satisfied.
+            ConventionError: its value map is empty or not finite.
+            CameraError: a camera is missing or gives no depth.
+        """
+        if not self._begun:
+            self._begun = True
+            self._ahead, self._grasp, self._after = plot(observation, step)
+        chunk = self._motion.act(observation, step)
+        if self._grasp is None or (chunk.done_prob or 0.0) < 0.5:
+            return chunk if self._grasp is None else chunk.replace(done_prob=0.0)
+        # The hover above the thing is reached: look, and come down to where it is.
+        self._ahead = (*_grasping(self._grasp, observation), *self._after)
+        self._grasp = None
+        self._motion.reset(step, 0)
+        return self._motion.act(observation, step)
 
 
-def plot(observation: Observation, step: Step) -> Sequence[Waypoint]:
-    """Where the tool goes for a step that says the way.
+def plot(observation: Observation, step: Step) -> tuple[Sequence[Waypoint], Waypoint3D | None, Sequence[Waypoint]]:
+    """Where the tool goes for a step that says the way: up to the hover above a grasp, the grasp, and what follows.
 
     Raises:
         MissingTargetError: the step carries no way.
@@ -58,21 +96,25 @@ def plot(observation: Observation, step: Step) -> Sequence[Waypoint]:
     hang = hang_of(observation)
     way = route_of(step, observation, hang)
     # Constraints speak of the lowest point of what is held, and were solved with it; ways lead to the surface.
-    solved = any(isinstance(a, Constraints) for a in step.artifacts)
-    return tuple(_motion(way, observation, step, 0.0 if solved else hang))
-
-
-def _motion(way: Sequence[Waypoint3D], observation: Observation, step: Step, hang: float) -> Iterator[Waypoint]:
+    hang = 0.0 if any(isinstance(a, Constraints) for a in step.artifacts) else hang
     acts = "close" if step.skill == "pick" else "open"
-    contacts = [k for k, p in enumerate(way) if p.gripper == acts]
     # Opening on the way to a thing, and closing on the way to its place, only prepare.
-    contact = contacts[-1] if contacts else None
-    for k, point in enumerate(way):
-        if k == contact:
-            yield from _grasp(point, observation) if acts == "close" else _set_down(point, observation, step, hang)
-        elif contact is None or not _descends(point, way[contact]) or k > contact:
-            plain = Waypoint.of(point)
-            yield Waypoint(plain.position_w, yaw=plain.yaw, opening=plain.opening, speed_m_s=_FREE_M_S, dwell_s=0.0)
+    contacts = [k for k, p in enumerate(way) if p.gripper == acts]
+    if not contacts:
+        return [_free(p) for p in way], None, ()
+    k = contacts[-1]
+    before = [_free(p) for p in way[:k] if not _descends(p, way[k])]
+    after = [_free(p) for p in way[k + 1 :]]
+    if acts == "close":
+        x, y, z = way[k].position_w
+        hover = Waypoint((x, y, z + _ABOVE_M), opening=1.0, speed_m_s=_FREE_M_S)
+        return [*before, hover], way[k], after
+    return [*before, *_set_down(way[k], observation, step, hang), *after], None, ()
+
+
+def _free(point: Waypoint3D) -> Waypoint:
+    plain = Waypoint.of(point)
+    return Waypoint(plain.position_w, yaw=plain.yaw, opening=plain.opening, speed_m_s=_FREE_M_S)
 
 
 def _descends(point: Waypoint3D, contact: Waypoint3D) -> bool:
@@ -80,7 +122,7 @@ def _descends(point: Waypoint3D, contact: Waypoint3D) -> bool:
     return bool(np.hypot(dx, dy) < _NEAR_M and dz < _ABOVE_M)
 
 
-def _grasp(contact: Waypoint3D, observation: Observation) -> Iterator[Waypoint]:
+def _grasping(contact: Waypoint3D, observation: Observation) -> Iterator[Waypoint]:
     """Come down around the thing at the contact, close, and lift."""
     at = np.array(contact.position_w)
     frame = grasp_frame(observe_features(observation, at, FeatureSpec().finer()))

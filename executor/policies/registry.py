@@ -179,9 +179,9 @@ def _flow(**options: Any) -> Policy:
 
 
 def _follow(**options: Any) -> Policy:
-    from hiervla.executor.policies.follow import follow_policy
+    from hiervla.executor.policies.follow import FollowPolicy
 
-    return follow_policy(**options)
+    return FollowPolicy(**options)
 
 
 register("flow", _flow)
