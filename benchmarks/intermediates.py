@@ -1,9 +1,10 @@
 """Kinds of intermediates compared: the same planner, scenes and sentences, said each time as another kind.
 
 Every run is one task of two to four steps of picking up and putting down, in a fresh scene and with a wording that no
-training saw; tasks that the planner plans wrongly are passed over, the same for all kinds. Nothing is tried twice, so that the kind is measured and not the loop around it. Success is the goal, checked
-on the simulator's ground truth. Two rows are text: `subtasks`, whose words are looked for in the image when their turn
-comes, and `text only`, where the policy gets the step's skill in words and no place at all.
+training saw; tasks that the planner plans wrongly are passed over, the same for all kinds. Nothing is tried twice, so
+that the kind is measured and not the loop around it. Success is the goal, checked on the simulator's ground truth. Two
+rows are text: `subtasks`, whose words are looked for in the image when their turn comes, and `text only`, where the
+policy gets the step's skill in words and no place at all.
 
     python -m benchmarks.intermediates --quick     # 2 seeds a kind
     python -m benchmarks.intermediates --full      # 24 seeds a kind
@@ -96,7 +97,7 @@ def _agent(blind: bool) -> Agent:
     torch.set_num_threads(1)
     agent = Agent.from_preset("tabletop-random", config=LoopConfig(max_retries=0))
     if blind:
-        agent.planner = Blind(agent.planner)  # type: ignore[arg-type,assignment]  # it answers all that it is asked
+        agent.planner = Blind(agent.planner)  # type: ignore[arg-type]  # it answers all that it is asked
     return agent
 
 

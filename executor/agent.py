@@ -163,8 +163,8 @@ class Agent:
             world: a running world or robot to use as it is; it is not closed.
             cancel: asks for a safe stop from another thread. Ctrl-C does the same in the main thread.
             control: looks at every decision and may hold the run or correct it; see :mod:`hiervla.executor.control`.
-            emit: the kind of intermediate that the planner shall say its steps as, such as ``"waypoints_2d"``; steps whose
-                skill does not take it carry what it does take. See ``docs/intermediates.md``.
+            emit: the kind of intermediate that the planner shall say its steps as, such as ``"waypoints_2d"``; steps
+                whose skill does not take it carry what it does take. See ``docs/intermediates.md``.
 
         Returns:
             The result; failures of the robot are outcomes, not exceptions.

@@ -322,7 +322,7 @@ class Orchestrator:
         """
         if self.config.emit is not None and not self.state.history:
             chosen = [self.skills.get(plan.step(i).skill).signature for i in plan.remaining]
-            check_chosen(self.config.emit, chosen, tuple(dict.fromkeys(k for s in chosen for k in s.accepts)))
+            check_chosen(self.config.emit, chosen)
 
     def _record_rejected(self) -> None:
         for attempt in self.planner.rejected:

@@ -1,4 +1,4 @@
-"""Value maps: drawn to where the step acts, driven away from what the depth image shows (after VoxPoser, 2307.05973)."""
+"""Value maps: drawn to where the step acts, driven away from what depth shows (after VoxPoser, arXiv 2307.05973)."""
 
 from __future__ import annotations
 

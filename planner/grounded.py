@@ -58,8 +58,8 @@ def ground_step(observation: Observation, frame: CameraFrame, step: Step, lift: 
         lift: the planner's own lifting of a keypoint.
 
     Raises:
-        GroundingError: an artifact stands on nothing, leads out of reach or through things, belongs to another image; or
-            there is none.
+        GroundingError: an artifact stands on nothing, leads out of reach or through things, belongs to another image;
+            or there is none.
     """
     for artifact in step.artifacts:
         image = getattr(artifact, "image", None)

@@ -78,7 +78,7 @@ def _standing_out(frame: CameraFrame, box: Box, u: float, v: float) -> tuple[flo
         return u, v
     low, high = np.percentile(heights[seen], (5, 95))
     good = seen & (heights >= (low + high) / 2) if high - low > 0.012 else seen
-    y, x = np.nonzero(good)
-    x, y = x + columns.start + 0.5, y + rows.start + 0.5
+    row, column = np.nonzero(good)
+    x, y = column + columns.start + 0.5, row + rows.start + 0.5
     k = int(np.argmin((x - u) ** 2 + (y - v) ** 2))
     return float(x[k]), float(y[k])

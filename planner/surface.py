@@ -68,7 +68,8 @@ class Surface:
         g = self.grid
         x = g.x[0] + (np.arange(g.shape[0]) + 0.5) * g.cell_m
         y = g.y[0] + (np.arange(g.shape[1]) + 0.5) * g.cell_m
-        return tuple(np.meshgrid(x, y, indexing="ij"))  # type: ignore[return-value]  # two, as there are two axes
+        xs, ys = np.meshgrid(x, y, indexing="ij")
+        return xs, ys
 
     def _cells(self, cloud: Vector) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         g = self.grid

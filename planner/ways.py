@@ -1,8 +1,8 @@
 """Ways of the tool from where it is to where it acts: made over what the depth image shows, drawn in the image, lifted.
 
-A path in an image has no depth (HAMSTER, arXiv 2502.05485). Where the gripper acts, the surface that the pixel shows gives
-it; between, the tool is in the air, and its point is taken where the pixel's ray meets the upright plane through the
-places before and after. Where the camera looks along that plane, the ray's point nearest to the line between them.
+A path in an image has no depth (HAMSTER, arXiv 2502.05485). Where the gripper acts, the surface that the pixel shows
+gives it; between, the tool is in the air, and its point is taken where the pixel's ray meets the upright plane through
+the places before and after. Where the camera looks along that plane, the ray's point nearest to the line between them.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Skill(ABC):
         return self.signature.name
 
     def runner(self, step: Step) -> str:
-        """Name of the policy that runs a grounded step; a skill may choose it by the artifacts that the step carries."""
+        """Name of the policy that runs a grounded step; a skill may choose it by the step's artifacts."""
         return self.policy
 
     @abstractmethod

@@ -38,8 +38,8 @@ class UnsolvableError(HiervlaError):
 
     def __init__(self, stage: int, constraint: Constraint, cost_m: float) -> None:
         super().__init__(
-            f"stage {stage} of the constraints: '{constraint}' is off by {cost_m:.3f} m at the best place that was found,"
-            f" and {constraint.tolerance_m:g} m are tolerated. Loosen it, or look again and replan."
+            f"stage {stage} of the constraints: '{constraint}' is off by {cost_m:.3f} m at the best place that was "
+            f"found, and {constraint.tolerance_m:g} m are tolerated. Loosen it, or look again and replan."
         )
         self.stage = stage
         self.constraint = constraint

@@ -98,8 +98,8 @@ class SkillContext:
 def target_point(step: Step) -> NDArray[np.float64]:
     """The point that the step is about, (3,) in the world frame [m].
 
-    Its first grounded keypoint. For a step without one: where the gripper acts on its 3D path, or the path's first point
-    where it never does; the highest place of its value map; or the first keypoint of its constraints.
+    Its first grounded keypoint. For a step without one: where the gripper acts on its 3D path, or the path's first
+    point where it never does; the highest place of its value map; or the first keypoint of its constraints.
 
     Raises:
         MissingTargetError: the step carries no such point.

@@ -1,6 +1,7 @@
 """Which policy runs a step, and along which way: by the kind of artifact that the step carries.
 
-A step with a keypoint is a learned policy's. One with a path, a value map, constraints or motions in words says more than
+A step with a keypoint is a learned policy's. One with a path, a value map, constraints or motions in words says more
+than
 where: the way of the tool. Those are followed, and this module turns each of them into waypoints.
 """
 

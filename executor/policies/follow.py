@@ -1,7 +1,7 @@
 """The policy that follows a way: paths, value maps, constraints and motions in words.
 
-The planner says along where, and where the gripper acts; how to take hold and how to set down is this policy's business,
-from what the cameras show of the place, as it is the learned policy's.
+The planner says along where, and where the gripper acts; how to take hold and how to set down is this policy's
+business, from what the cameras show of the place, as it is the learned policy's.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _HELD: Final = FeatureSpec(half_xy_m=0.07, below_m=0.16, above_m=0.02)
 class FollowPolicy:
     """Follows the way of a step; it has no weights.
 
-    The motion is chosen when the step begins. Where something is grasped, the thing is looked at once more from above it,
-    when the wrist camera shows it, as the learned policy does.
+    The motion is chosen when the step begins. Where something is grasped, the thing is looked at once more from above
+    it, when the wrist camera shows it, as the learned policy does.
     """
 
     id = FOLLOW

@@ -17,6 +17,8 @@ from hiervla.representations import (
     CameraFrame,
     Constraints,
     Keypoints,
+    LanguageMotion,
+    SubtaskList,
     ValueMap,
     Waypoints2D,
     Waypoints3D,
@@ -64,7 +66,7 @@ def draws(artifact: Artifact, frame: CameraFrame) -> bool:
 
 def is_words(artifact: Artifact) -> bool:
     """Whether an artifact is but words, which go with any frame."""
-    return bool(captions(artifact))
+    return isinstance(artifact, LanguageMotion | SubtaskList)
 
 
 def half_blocks(rgb: Pixels, columns: int = 80) -> list[list[tuple[Colour, Colour]]]:
@@ -238,14 +240,13 @@ def _way(pen: _Pen, points: Sequence[tuple[float, float, str]], colour: Colour) 
 
 
 def _relations(pen: _Pen, frame: CameraFrame, artifact: Constraints, colour: Colour) -> None:
-    """Each keypoint with the relations that speak of it."""
+    """The keypoints by the names that the relations give them."""
     for index, point in enumerate(artifact.keypoints):
         at = projected(frame, artifact.replace(keypoints=(point,) * len(artifact.keypoints)))
         if not at:
             continue
-        said = [f"{c.stage}: {c.relation} {c.distance_m:g}" for c in artifact.constraints if c.keypoint == index]
         pen.cross(*at[0], colour)
-        pen.label(*at[0], f"k{index} {point.label} [{'; '.join(dict.fromkeys(said))}]", colour)
+        pen.label(*at[0], f"k{index} {point.label}", colour)
 
 
 def _rgb(value: Any) -> Colour:

@@ -57,6 +57,8 @@ def captions(artifact: Artifact) -> list[str]:
                 lines.append(f"{k + 1}. {text}{after}" if len(artifact.subtasks) > 1 else text)
             more = len(lines) - _CAPTIONS
             return lines if more <= 0 else [*lines[:_CAPTIONS], f"and {more} more"]
+        case Constraints():
+            return [f"stage {c.stage}: {c}" for c in artifact.constraints][:_CAPTIONS]
         case _:
             return []
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hiervla.executor.record.draw import Pixels, draw, draws, is_words
+from hiervla.executor.record.draw import draw, draws, is_words
+from hiervla.executor.record.draw_space import Pixels
 from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt

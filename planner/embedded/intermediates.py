@@ -52,7 +52,7 @@ def say_steps(
     slots: Sequence[Slot],
     lift: Lift,
 ) -> tuple[Step, ...]:
-    """Steps that point, with their artifacts in the kind that was asked for; as they are where nothing was asked for."""
+    """Steps that point, in the kind that was asked for; as they are where nothing was asked for."""
     signatures = {s.name: s for s in context.skills}
     others = [Keypoint(label=s.name, u=s.u, v=s.v) for s in slots if s.category_name in LOOSE]
     saying = Expression(observation, frame, lift, others)

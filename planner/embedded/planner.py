@@ -170,7 +170,7 @@ class EmbeddedPlanner:
             steps=(*finished, *steps),
             done=tuple(s.id for s in finished),
             remaining=tuple(s.id for s in steps),
-            scene=(*scene_of(slots, image), *([subtasks_of((*finished, *steps))] if context.emit == "subtasks" else ())),
+            scene=scene_of(slots, image) + ((subtasks_of((*finished, *steps)),) if context.emit == "subtasks" else ()),
             provenance=provenance,
         )
 

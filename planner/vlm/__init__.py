@@ -7,4 +7,14 @@ from hiervla.planner.vlm.errors import BackendError
 from hiervla.planner.vlm.planner import KindStrategy, PointStrategy, VLMPlanner
 from hiervla.planner.vlm.pointing import FamilyPoints
 
-__all__ = ["Backend", "BackendError", "FamilyPoints", "Generation", "KindStrategy", "Message", "PointStrategy", "Sampling", "VLMPlanner"]
+__all__ = [
+    "Backend",
+    "BackendError",
+    "FamilyPoints",
+    "Generation",
+    "KindStrategy",
+    "Message",
+    "PointStrategy",
+    "Sampling",
+    "VLMPlanner",
+]

@@ -71,8 +71,8 @@ class Generation:
 class Backend(Protocol):
     """Runs a vision-language model, here or elsewhere. `planner.vlm` ships one for transformers and one for servers.
 
-    One that knows the model's image processor may have a method ``sent_size(image) -> (width, height)``: the size that the
-    processor really makes of an image [px], for families that answer in pixels of the resized one.
+    One that knows the model's image processor may have a method ``sent_size(image) -> (width, height)``: the size that
+    the processor really makes of an image [px], for families that answer in pixels of the resized one.
     """
 
     @property
@@ -92,8 +92,8 @@ class Backend(Protocol):
         Args:
             messages: turns, the first and the last of which are the user's.
             images: shown at the beginning of the first message, in this order.
-            schema: JSON Schema of the answer; None for free text. A backend that cannot hold the model to it says so in the result; the
-                planner checks every answer in any case.
+            schema: JSON Schema of the answer; None for free text. A backend that cannot hold the model to it says so in
+                the result; the planner checks every answer in any case.
             sampling: how tokens are drawn.
 
         Raises:

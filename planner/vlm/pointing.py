@@ -135,9 +135,9 @@ class FamilyPoints:
 def sent_image(backend: Backend, rgb: Image, adapter: OutputAdapter) -> SentImage:
     """The image to send, and the size that the model sees it in.
 
-    A backend that has the model's image processor says what that makes of the image. Behind a server it is out of sight:
-    for a family that counts in pixels of the resized image, the image is resized here, by the family's own rule, so that
-    the processor leaves it as it is.
+    A backend that has the model's image processor says what that makes of the image. Behind a server it is out of
+    sight: for a family that counts in pixels of the resized image, the image is resized here, by the family's own rule,
+    so that the processor leaves it as it is.
 
     Raises:
         BackendError: the processor crops the image, so that no coordinate could be trusted.
@@ -168,8 +168,8 @@ def _question(step: Step, kind: Kind) -> str:
     what = POINT_AT.get(step.skill, _ELSE)
     if kind in ("waypoints_2d", "waypoints_3d"):
         return (
-            f"A robot arm that you see in the image has to do this: {step}. Draw the path of its gripper, from where it is"
-            f" now to {what}."
+            f"A robot arm that you see in the image has to do this: {step}. Draw the path of its gripper, from where "
+            f"it is now to {what}."
         )
     if kind == "boxes":
         return f"A robot arm has to do this: {step}. Draw a box around what it has to reach: {what}."

@@ -1,4 +1,4 @@
-"""Families of models in the planner: asked in their own form, read by their adapter, on the very image that they saw."""
+"""Families of models in the planner: asked in their own form, read by their adapter, on the image that they saw."""
 
 from __future__ import annotations
 
