@@ -283,7 +283,10 @@ class Orchestrator:
             if isinstance(answer, Refusal):
                 break
             self.review.check_skills(answer)
-            self._check_emitted(answer)
+            if not self.state.history:
+                check_chosen(
+                    self.config.emit, [self.skills.get(answer.step(i).skill).signature for i in answer.remaining]
+                )
             objection = self._objection(answer, observation)
             if objection is None:
                 self.recorder.emit(
@@ -313,16 +316,6 @@ class Orchestrator:
         if screen is None or not self.config.screen:
             return None
         return screen.objection(plan, observation, self.state.belief, self.skills)
-
-    def _check_emitted(self, plan: Plan) -> None:
-        """See that a step of the plan can carry what was asked for, before anything moves for it.
-
-        Raises:
-            EmitError: no skill that it chose takes that kind.
-        """
-        if self.config.emit is not None and not self.state.history:
-            chosen = [self.skills.get(plan.step(i).skill).signature for i in plan.remaining]
-            check_chosen(self.config.emit, chosen)
 
     def _record_rejected(self) -> None:
         for attempt in self.planner.rejected:

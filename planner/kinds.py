@@ -61,13 +61,13 @@ def check_emit(kind: ArtifactKind, planner: object, name: str, signatures: Seque
         raise EmitError(kind, "the installed skills", "do not take this kind", [k for k in taken if k in makes])
 
 
-def check_chosen(kind: ArtifactKind, chosen: Sequence[SkillSignature]) -> None:
-    """See that at least one of the skills that a plan chose takes the kind.
+def check_chosen(kind: ArtifactKind | None, chosen: Sequence[SkillSignature]) -> None:
+    """See that at least one of the skills that a plan chose takes the kind that was asked for, if one was.
 
     Raises:
         EmitError: none does.
     """
-    if chosen and not any(kind in s.accepts for s in chosen):
+    if kind is not None and chosen and not any(kind in s.accepts for s in chosen):
         names = ", ".join(f"'{n}'" for n in dict.fromkeys(s.name for s in chosen))
         can = dict.fromkeys(k for s in chosen for k in s.accepts)
         raise EmitError(kind, f"the skills that this plan needs, {names},", "do not take this kind", can)

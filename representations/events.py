@@ -22,7 +22,9 @@ class EventBase(Typed):
     id: str = Field(description="'e' and the sequence number, unique in its run")
     parent: str | None = Field(default=None, description="id of the event that this one belongs to")
     time_s: FiniteFloat = Field(description="the world's clock [s]")
-    wall_time_s: FiniteFloat = Field(default=0.0, description="seconds since the epoch on the computer's clock")
+    wall_time_s: FiniteFloat = Field(
+        default=0.0, description="seconds since the epoch on the computer's clock"
+    )
     version: Literal[1] = SCHEMA_VERSION
 
 

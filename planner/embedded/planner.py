@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 
 from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.interjections import amended
@@ -23,6 +21,7 @@ from hiervla.planner.embedded.intermediates import (
     scene_of,
     without_motions,
 )
+from hiervla.planner.embedded.loading import load_planner
 from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
@@ -43,7 +42,6 @@ from hiervla.representations import (
     AffordanceMap,
     Artifact,
     CameraFrame,
-    CheckpointError,
     ImageRef,
     Keypoint,
     Keypoints,
@@ -59,8 +57,8 @@ from hiervla.representations import (
 
 if TYPE_CHECKING:
     from hiervla.planner.embedded.consistency import Ban
-    from hiervla.planner.embedded.generation import Generated, LanguageDecoder
-    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning, Seen
+    from hiervla.planner.embedded.generation import Generated
+    from hiervla.planner.embedded.modeling import Seen
     from hiervla.planner.embedded.pointing import PointRequest
     from hiervla.planner.embedded.vision import Slot
 
@@ -90,7 +88,7 @@ class EmbeddedPlanner:
     def __init__(self, path: Path | str | None = None, camera: str = "front") -> None:
         self.camera = camera
         self.rejected: tuple[RejectedAttempt, ...] = ()
-        self._model, self._decoder, self.id = _load(Path(path) if path is not None else WEIGHTS)
+        self._model, self._decoder, self.id = load_planner(Path(path) if path is not None else WEIGHTS)
         self._boxes: dict[str, list[Slot]] = {}
         self._known: dict[str, SkillSignature] = {}
 
@@ -420,47 +418,3 @@ def _needs(calls: Sequence[Mapping[str, str]], k: int) -> list[int]:
     if calls[k]["skill"] == "wipe":
         needed.update([j for j in range(k) if calls[j]["skill"] == "pick"][-1:])
     return sorted(needed)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    model: HierVLAPlannerForPlanning
-    decoder: LanguageDecoder
-    id: str
-
-
-def _load(folder: Path) -> tuple[HierVLAPlannerForPlanning, LanguageDecoder, str]:
-    weights = folder / "model.safetensors"
-    try:
-        stamp = weights.stat().st_mtime_ns
-    except OSError as error:
-        raise CheckpointError(str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY) from error
-    loaded = _cached(str(folder), stamp)
-    return loaded.model, loaded.decoder, loaded.id
-
-
-_REMEDY: Final = "Train one with `hiervla train planner`, or name another folder"
-
-
-@lru_cache(maxsize=2)
-def _cached(folder: str, stamp: int) -> _Loaded:
-    """Reading takes seconds and the model never changes, so agents share it; `stamp` notices a new file."""
-    from safetensors import SafetensorError
-    from transformers import PreTrainedTokenizerFast
-    from transformers.utils import logging
-
-    from hiervla.planner.embedded.generation import LanguageDecoder
-    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning
-
-    logging.disable_progress_bar()
-    try:
-        load: Any = HierVLAPlannerForPlanning.from_pretrained
-        model, notes = load(folder, local_files_only=True, output_loading_info=True, dtype=torch.float32)
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(folder, str(error).splitlines()[0], _REMEDY) from error
-    wrong = [*notes["missing_keys"], *notes["unexpected_keys"], *notes["mismatched_keys"]]
-    if wrong:
-        raise CheckpointError(folder, f"{len(wrong)} weights are missing, unknown or of another shape", _REMEDY)
-    digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:8]
-    return _Loaded(model.eval(), LanguageDecoder(model.language, tokenizer), f"hiervla-embedded@{digest}")
