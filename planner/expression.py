@@ -73,7 +73,7 @@ class Expression:
         """The artifacts of a step, all of one kind.
 
         What cannot be made for want of depth or because a point stands on nothing stays a keypoint; grounding then says
-        what is wrong with it. Later steps of a plan begin where the one before ends.
+        what is wrong with it. Later steps of a plan begin where the one before acts.
 
         Args:
             kind: what is asked for.
@@ -106,7 +106,7 @@ class Expression:
         acts = acts_of(step)
         start = np.array(self.observation.proprio.ee_position) if self._at is None else self._at
         way = way_to(start, contact, acts, self.surface)
-        self._at = np.array(way[-1].position_w)
+        self._at = contact
         match kind:
             case "waypoints_3d":
                 return (Waypoints3D(points=way),)

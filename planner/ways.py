@@ -130,7 +130,7 @@ def lift_way(
 
 
 def check_way(way: Sequence[Waypoint3D], surface: Surface) -> None:
-    """Refuse a way that leads through what is seen; around its contacts it has to come down to something.
+    """Refuse a way that leads through what is seen; where it begins, and around its contacts, it may come down to it.
 
     Raises:
         ConventionError: a point in the air lies below the surface that is seen there.
@@ -138,7 +138,7 @@ def check_way(way: Sequence[Waypoint3D], surface: Surface) -> None:
     contacts = [np.array(p.position_w) for p in way if p.gripper != "keep"] or [np.array(way[-1].position_w)]
     for k, point in enumerate(way):
         at = np.array(point.position_w)
-        if min(float(np.hypot(*(at - c)[:2])) for c in contacts) < _DOWN_M:
+        if k == 0 or min(float(np.hypot(*(at - c)[:2])) for c in contacts) < _DOWN_M:
             continue
         height = surface.height(at, 0.015)
         if at[2] < height - 0.01:

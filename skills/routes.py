@@ -57,7 +57,7 @@ def route_of(step: Step, observation: Observation, hang_m: float = 0.0) -> tuple
     Raises:
         MissingTargetError: the step carries no way.
         UnsolvableError: its constraints cannot be satisfied.
-        ConventionError: its value map is empty or not finite.
+        ConventionError: its value map is empty.
     """
     here = np.array(observation.proprio.ee_position)
     for artifact in step.artifacts:

@@ -45,15 +45,15 @@ def climb(value_map: ValueMap, start_w: NDArray[np.float64]) -> tuple[Vec3, ...]
     """Waypoints from the voxel at a point to the highest voxel of the map, both included.
 
     Args:
-        value_map: finite values, higher is better.
+        value_map: higher is better.
         start_w: (3,) where the tool is, in the world frame [m].
 
     Raises:
-        ConventionError: the map has no voxels, or values that are not finite.
+        ConventionError: the map has no voxels.
     """
     values = value_map.values
-    if values.size == 0 or not np.isfinite(values).all():
-        raise ConventionError("value_map.values", "has no voxels, or values that are not finite", "Make another map")
+    if values.size == 0:
+        raise ConventionError("value_map.values", "has no voxels", "Make another map")
     start = voxel_of(value_map, start_w)
     goal = voxel_of(value_map, np.array(peak_of(value_map)))
     came: dict[Voxel, Voxel] = {start: start}

@@ -69,7 +69,7 @@ class FollowPolicy:
         Raises:
             MissingTargetError: the step carries no way.
             UnsolvableError: its constraints cannot be satisfied.
-            ConventionError: its value map is empty or not finite.
+            ConventionError: its value map is empty.
             CameraError: a camera is missing or gives no depth.
         """
         if not self._begun:

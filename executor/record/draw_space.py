@@ -33,7 +33,7 @@ def projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float
             points = [p.position_w for p in artifact.points]
         case Constraints():
             points = [k.position_w for k in artifact.keypoints if k.position_w is not None]
-        case ValueMap() if artifact.values.size and np.isfinite(artifact.values).all():
+        case ValueMap() if artifact.values.size:
             points = [peak_of(artifact)]
         case _:
             return []
