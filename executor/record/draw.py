@@ -166,7 +166,7 @@ class _Pen:
         dx, dy, size = (x1 - x0) / length, (y1 - y0) / length, 3.5 * self.unit
         mx, my = (x0 + x1) / 2, (y0 + y1) / 2
         wings = [(mx - size * (dx + s * dy), my - size * (dy - s * dx)) for s in (0.6, -0.6)]
-        self.canvas.polygon([(mx, my), *wings], fill=colour, outline=(0, 0, 0))
+        self.canvas.polygon([(mx, my), *wings], fill=colour)
 
     def caption(self, lines: Sequence[str]) -> None:
         """Lines of text in the upper left corner."""
