@@ -36,6 +36,7 @@ from hiervla.executor.screening import PlanScreen
 from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import Planner, StepRecord, make_planner
 from hiervla.planner.given import GivenProgram, persons_program
+from hiervla.planner.kinds import check_emit, emitted_kind
 from hiervla.representations import Event, Plan
 from hiervla.representations.plans import RunOutcome
 from hiervla.skills import SkillLibrary
@@ -154,6 +155,7 @@ class Agent:
         world: World | None = None,
         cancel: CancelToken | None = None,
         control: Control | None = None,
+        emit: str | None = None,
     ) -> RunResult:
         """Carry out an instruction, or a program.
 
@@ -168,14 +170,22 @@ class Agent:
             world: a running world or robot to use as it is; it is not closed.
             cancel: asks for a safe stop from another thread. Ctrl-C does the same in the main thread.
             control: looks at every decision and may hold the run or correct it; see :mod:`hiervla.executor.control`.
+            emit: the kind of intermediate that the planner shall say its steps as, such as ``"waypoints_2d"``; steps
+                whose skill does not take it carry what it does take. See ``docs/intermediates.md``.
 
         Returns:
             The result; failures of the robot are outcomes, not exceptions.
 
         Raises:
             ProgramError: the program may not run.
+            EmitError: the planner cannot make that kind, or no installed skill takes it.
             HiervlaError: the caller's mistake: an unusable record folder, an agent that is busy already.
         """
+        config = self.config
+        if emit is not None:
+            kind = emitted_kind(emit)
+            check_emit(kind, self.planner, self.planner.id, self.skills.signatures())
+            config = config.replace(emit=kind)
         token = cancel or CancelToken()
         planner = self.planner
         if program is not None:
@@ -183,7 +193,7 @@ class Agent:
             planner = GivenProgram(planner, persons_program(program))
             instruction = instruction or title_of(program)
         with self._alone(token):
-            return self._run(instruction, planner, seed, record, on_event, scene, world, token, control)
+            return self._run(instruction, planner, seed, record, on_event, scene, world, token, control, config)
 
     async def arun(
         self,
@@ -196,6 +206,7 @@ class Agent:
         scene: SceneSpec | None = None,
         world: World | None = None,
         control: Control | None = None,
+        emit: str | None = None,
     ) -> RunResult:
         """Like :meth:`run`, in a thread; cancelling the task stops the arm safely and closes the record."""
         token = CancelToken()
@@ -211,6 +222,7 @@ class Agent:
                 world=world,
                 cancel=token,
                 control=control,
+                emit=emit,
             )
         )
         try:
@@ -321,6 +333,7 @@ class Agent:
         world: World | None,
         token: CancelToken,
         control: Control | None,
+        settings: LoopConfig,
     ) -> RunResult:
         own = world is None
         if world is None:
@@ -335,7 +348,7 @@ class Agent:
                 planner=planner.id,
                 policy=self.policy_id,
                 world_config=config,
-                config=json.loads(self.config.to_json()),
+                config=json.loads(settings.to_json()),
             )
             recorder: Recorder = NullRecorder()
             if record is not None:
@@ -343,7 +356,7 @@ class Agent:
             if on_event is not None:
                 recorder.subscribe(on_event)
             with recorder:
-                return self._record(manifest, planner, world, recorder, token, control)
+                return self._record(manifest, planner, world, recorder, token, control, settings)
         finally:
             if own:
                 world.close()
@@ -356,15 +369,16 @@ class Agent:
         recorder: Recorder,
         token: CancelToken,
         control: Control | None,
+        settings: LoopConfig,
     ) -> RunResult:
-        body = Body(world, recorder, self.config, token, seed=manifest.seed)
+        body = Body(world, recorder, settings, token, seed=manifest.seed)
         screen = PlanScreen(planner, body.reaches)
         parts = Parts(planner=planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
         if control is not None:
             parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.
         begin(manifest, parts)
-        loop = Orchestrator(parts, skills=self.skills, config=self.config, seed=manifest.seed)
+        loop = Orchestrator(parts, skills=self.skills, config=settings, seed=manifest.seed)
         ending = loop.run(manifest.instruction)
         return _result(manifest.instruction, ending, loop.state, recorder.path, world)
 

@@ -229,7 +229,7 @@ class Body:
         """
         if approach.gripper_width_m is not None:
             self.grip(approach.gripper_width_m)
-        hover = target_w + (0.0, 0.0, approach.height_m)
+        hover = approach.hover(target_w)
         started = time.perf_counter()
         with self._failing(step.id, "approach", started):
             transit = self._hover(hover, approach.yaw, observation)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hiervla.representations import Typed
+from hiervla.representations import ArtifactKind, Typed
 from hiervla.skills.programs.limits import ProgramLimits
 
 Count = Annotated[int, Field(ge=0)]
@@ -48,6 +48,9 @@ class LoopConfig(Typed):
     settle_ticks: Count = Field(default=15, description="control ticks to hold still before looking")
     cameras: tuple[str, ...] = ("front", "wrist")
     program: ProgramLimits = Field(default=ProgramLimits(), description="what a mini-program may use up")
+    emit: ArtifactKind | None = Field(
+        default=None, description="kind of intermediate that steps shall carry where their skill takes it"
+    )
 
     @classmethod
     def naive(cls) -> LoopConfig:

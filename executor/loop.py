@@ -21,6 +21,7 @@ from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
+from hiervla.planner.kinds import check_chosen
 from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     ArtifactsAged,
@@ -249,6 +250,7 @@ class Orchestrator:
             said=tuple(self.state.said),
             unseen=self.state.memory.unseen(),
             objections=tuple(objections),
+            emit=self.config.emit,
         )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
@@ -264,6 +266,10 @@ class Orchestrator:
             if isinstance(answer, Refusal):
                 break
             self.review.check_skills(answer)
+            if not self.state.history:
+                check_chosen(
+                    self.config.emit, [self.skills.get(answer.step(i).skill).signature for i in answer.remaining]
+                )
             objection = self._objection(answer, observation)
             if objection is None:
                 self.recorder.emit(

@@ -66,6 +66,8 @@ class PlanScreen:
         if self._reach is None:
             return None
         for index, step in enumerate(steps):
+            if step.artifacts and all(a.kind == "subtasks" for a in step.artifacts):
+                continue  # said in words only: where that is, is looked for when its turn comes
             try:
                 lifted = self._planner.ground(observation, step)
                 context = SkillContext(step=lifted, before=observation, proprio=observation.proprio, belief=belief)
@@ -73,7 +75,7 @@ class PlanScreen:
             except (GroundingError, CameraError, MissingTargetError):
                 continue
             approach = skills.get(step.skill, place=f"step {step.id} of the plan").approach(context)
-            problem = self._reach(target + (0.0, 0.0, approach.height_m), approach.yaw)
+            problem = self._reach(approach.hover(target), approach.yaw)
             if problem is not None:
                 return index, f"step {step.id} ('{step}') is out of the arm's reach: {problem}"
         return None

@@ -53,7 +53,7 @@ class PolicyRunner:
             Outcome of the policy's part and the reason in words; "succeeded" means that it ended by itself.
         """
         body, config = self._parts.body, self._config
-        policy = self._parts.policy_for(skill.policy)
+        policy = self._parts.policy_for(skill.runner(context.step))
         policy.reset(context.step, seed)
         body.start_tracking()
         started = body.now_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from hiervla.representations import HiervlaError, Observation, Plan, Refusal, SkillSignature, Step
+from hiervla.representations import ArtifactKind, HiervlaError, Observation, Plan, Refusal, SkillSignature, Step
 from hiervla.representations.plans import StepOutcome
 
 
@@ -79,6 +79,7 @@ class PlannerContext:
         said: what a person has said since the instruction, in order, such as "no, the blue one".
         unseen: what was seen before and is out of sight now, the thing seen last first.
         objections: what was wrong with its earlier answers to this question, oldest first.
+        emit: the kind of intermediate that steps shall carry where their skill takes it; None leaves it to the planner.
     """
 
     history: tuple[StepRecord, ...] = ()
@@ -87,6 +88,7 @@ class PlannerContext:
     said: tuple[str, ...] = ()
     unseen: tuple[Remembered, ...] = ()
     objections: tuple[Objection, ...] = ()
+    emit: ArtifactKind | None = None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hiervla.planner.base import Planner
 from hiervla.representations import HiervlaError, UnknownNameError
 
+if TYPE_CHECKING:
+    from hiervla.planner.vlm.backend import Backend
+
 URL_VARIABLE: Final = "HIERVLA_BASE_URL"
+POINTS: Final = "?points="
+"""Between a name and the pointing family of its model."""
+IN_ANSWER: Final = "answer"
+"""In place of a family: the points are part of the plan's own answer, from 0 to 1000, x and y by name."""
 _SERVER: Final = "openai:MODEL@http://host:port/v1"
 
 
@@ -27,6 +34,9 @@ class PlannerNameError(HiervlaError, ValueError):
 
 def planner_of_name(name: str, **options: Any) -> Planner:
     """What :func:`hiervla.planner.base.make_planner` does."""
+    if POINTS in name:
+        whole, (name, _, points) = name, name.rpartition(POINTS)
+        options["points"] = _points_name(whole, points)
     kind, colon, rest = name.partition(":")
     if name == "embedded":
         return _embedded(**options)
@@ -50,6 +60,9 @@ def planner_of_name(name: str, **options: Any) -> Planner:
 
 
 def _embedded(**options: Any) -> Planner:
+    if "points" in options:
+        problem = "it points by itself, so that no family can be named for it"
+        raise PlannerNameError("embedded", problem, f"Leave {POINTS}... out")
     from hiervla.planner.embedded.planner import EmbeddedPlanner
 
     return EmbeddedPlanner(**options)
@@ -60,7 +73,8 @@ def _transformers(checkpoint: str, options: dict[str, Any]) -> Planner:
     from hiervla.planner.vlm.planner import VLMPlanner
 
     ours, theirs = _split(TransformersBackend, options)
-    return VLMPlanner(TransformersBackend(checkpoint, **theirs), **ours)
+    backend = TransformersBackend(checkpoint, **theirs)
+    return VLMPlanner(backend, **_with_points(ours, backend, Path(checkpoint).name, backend.model_type))
 
 
 def _openai(name: str, rest: str, options: dict[str, Any]) -> Planner:
@@ -76,7 +90,39 @@ def _openai(name: str, rest: str, options: dict[str, Any]) -> Planner:
         remedy = f"Write {_SERVER}, or set {URL_VARIABLE}"
         raise PlannerNameError(name, "it names no server", remedy)
     ours, theirs = _split(ServerBackend, options)
-    return VLMPlanner(ServerBackend(model, url, **theirs), **ours)
+    backend = ServerBackend(model, url, **theirs)
+    return VLMPlanner(backend, **_with_points(ours, backend, model))
+
+
+def _points_name(name: str, points: str) -> str:
+    """The pointing family that a name asks for.
+
+    Raises:
+        PlannerNameError: there is no such family.
+    """
+    from hiervla.planner.adapters import adapter_names
+
+    if points != IN_ANSWER and points.lower() not in adapter_names():
+        known = ", ".join((IN_ANSWER, *adapter_names()))
+        raise PlannerNameError(name, f"'{points}' is no pointing family", f"Write {POINTS}FAMILY with one of {known}")
+    return points
+
+
+def _with_points(ours: dict[str, Any], backend: Backend, model: str, model_type: str = "") -> dict[str, Any]:
+    """The planner's options with the strategy for its points: as asked for, or as the model's name says for certain."""
+    from hiervla.planner.adapters import get_adapter
+    from hiervla.planner.vlm.families import family_of
+    from hiervla.planner.vlm.pointing import FamilyPoints
+
+    points = ours.get("points")
+    if points is None:
+        points = family_of(model, model_type) or IN_ANSWER
+    if not isinstance(points, str):
+        return ours
+    if points == IN_ANSWER:
+        return {**ours, "points": None}
+    sampling = {"sampling": ours["sampling"]} if "sampling" in ours else {}
+    return {**ours, "points": FamilyPoints(backend, get_adapter(points), repairs=ours.get("repairs", 2), **sampling)}
 
 
 def _split(backend: type, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

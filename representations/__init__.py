@@ -7,8 +7,10 @@ from hiervla.representations._base import SCHEMA_VERSION, Typed
 from hiervla.representations.actions import ActionChunk, JointCommand
 from hiervla.representations.artifacts import (
     ARTIFACT_ADAPTER,
+    ARTIFACT_KINDS,
     AffordanceMap,
     Artifact,
+    ArtifactKind,
     Box,
     Boxes,
     Constraint,
@@ -45,6 +47,7 @@ from hiervla.representations.signatures import Parameter, Resources, SkillSignat
 
 __all__ = [
     "ARTIFACT_ADAPTER",
+    "ARTIFACT_KINDS",
     "EVENT_ADAPTER",
     "SCHEMA_TYPES",
     "SCHEMA_VERSION",
@@ -52,6 +55,7 @@ __all__ = [
     "AffordanceMap",
     "Array",
     "Artifact",
+    "ArtifactKind",
     "Box",
     "Boxes",
     "CameraError",

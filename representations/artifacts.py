@@ -6,7 +6,7 @@ which convention. Inside hiervla there is one pixel convention; adapters for mod
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
@@ -24,9 +24,7 @@ class ImageRef(Typed):
     height: PositiveInt = Field(description="[px]")
     time_s: FiniteFloat = Field(description="exposure on the world's clock [s]")
     axis_order: Literal["uv"] = Field(default="uv", description="u = column first, then v = row")
-    unit: Literal["pixel"] = Field(
-        default="pixel", description="pixels of this very image, not of a resized one"
-    )
+    unit: Literal["pixel"] = Field(default="pixel", description="pixels of this very image, not of a resized one")
     origin: Literal["top_left_corner"] = "top_left_corner"
 
 
@@ -73,9 +71,7 @@ class SubtaskList(ArtifactBase):
         n = len(self.subtasks)
         for later, earlier in self.depends_on:
             if not earlier < later < n:
-                raise ValueError(
-                    f"dependency ({later}, {earlier}) is not (later, earlier) within {n} subtasks"
-                )
+                raise ValueError(f"dependency ({later}, {earlier}) is not (later, earlier) within {n} subtasks")
         return self
 
 
@@ -165,9 +161,7 @@ class Waypoint3D(Typed):
     """One end-effector pose in the world frame."""
 
     position_w: Vec3 = Field(description="[m]")
-    quaternion_wxyz: Quaternion | None = Field(
-        default=None, description="unit quaternion; None keeps the orientation"
-    )
+    quaternion_wxyz: Quaternion | None = Field(default=None, description="unit quaternion; None keeps the orientation")
     gripper: Literal["open", "close", "keep"] = "keep"
 
     @model_validator(mode="after")
@@ -207,28 +201,53 @@ class ValueMap(ArtifactBase):
     label: str
     origin_w: Vec3 = Field(description="corner of the grid [m]")
     resolution_m: Annotated[float, Field(gt=0)]
-    values: Annotated[np.ndarray[Any, Any], Array("float32", "X", "Y", "Z")] = Field(
-        description="higher is better"
-    )
+    values: Annotated[np.ndarray[Any, Any], Array("float32", "X", "Y", "Z")] = Field(description="higher is better")
 
 
 class Constraint(Typed):
-    """One keypoint constraint of a stage."""
+    """One relation between what moves and a keypoint that stays: data, never code that would have to be trusted.
+
+    Its cost in metres, with ``s`` where the subject is, ``k`` the keypoint and ``d`` the distance: ``at`` is
+    ``|s - k|``, ``above`` is ``|s - (k + d up)|``, ``higher`` is ``max(0, k_z + d - s_z)``, ``apart`` is
+    ``max(0, d - |s - k|)``. It is satisfied when that is at most the tolerance.
+    """
 
     stage: NonNegativeInt
-    during: Literal["path", "subgoal"]
-    expression: str = Field(
-        description="cost over keypoint positions k0, k1, ...; satisfied when <= tolerance"
+    during: Literal["path", "subgoal"] = Field(description="all the way of the stage, or at its end")
+    relation: Literal["at", "above", "higher", "apart"]
+    subject: Literal["end_effector", "held"] = Field(
+        default="end_effector", description="tool centre point, or the lowest point of what is held"
     )
-    tolerance: Annotated[float, Field(ge=0)] = Field(description="[m]")
+    keypoint: NonNegativeInt = Field(description="index of the keypoint")
+    distance_m: FiniteFloat = 0.0
+    tolerance_m: Annotated[float, Field(ge=0)] = 0.005
+
+    def __str__(self) -> str:
+        """``end effector above k0 by 0.12 m``."""
+        by = "" if self.relation == "at" else f" by {self.distance_m:g} m"
+        return f"{self.subject.replace('_', ' ')} {self.relation} k{self.keypoint}{by}"
 
 
 class Constraints(ArtifactBase):
-    """Relational keypoint constraints by stage (ReKep, arXiv 2409.01652)."""
+    """Relational keypoint constraints by stage (after ReKep, arXiv 2409.01652, whose relations are generated code)."""
 
     kind: Literal["constraints"] = "constraints"
     keypoints: tuple[Keypoint, ...]
-    constraints: tuple[Constraint, ...]
+    constraints: tuple[Constraint, ...] = Field(min_length=1)
+    grippers: tuple[Literal["open", "close", "keep"], ...] = Field(
+        default=(), description="what the gripper does at the end of each stage; 'keep' for what is missing"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Constraints:
+        for c in self.constraints:
+            if c.keypoint >= len(self.keypoints):
+                raise ValueError(f"constraint '{c}' speaks of none of the {len(self.keypoints)} keypoints")
+        ended = {c.stage for c in self.constraints if c.during == "subgoal"}
+        stages = range(max(c.stage for c in self.constraints) + 1)
+        if len(self.grippers) > len(stages) or not ended.issuperset(stages):
+            raise ValueError("every stage needs a subgoal, and there are no grippers beyond the last stage")
+        return self
 
 
 class Program(ArtifactBase):
@@ -253,6 +272,22 @@ Artifact = Annotated[
     Field(discriminator="kind"),
 ]
 """Any intermediate; ``kind`` says which."""
+
+ArtifactKind = Literal[
+    "subtasks",
+    "keypoints",
+    "boxes",
+    "affordance_map",
+    "waypoints_2d",
+    "waypoints_3d",
+    "language_motion",
+    "value_map",
+    "constraints",
+    "program",
+]
+"""The values of ``kind``."""
+
+ARTIFACT_KINDS: tuple[ArtifactKind, ...] = get_args(ArtifactKind)
 
 ARTIFACT_ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Artifact)
 """Parses any artifact: ``ARTIFACT_ADAPTER.validate_json(text)``."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from hiervla.representations import SkillSignature, Verdict
+import numpy as np
+from numpy.typing import NDArray
+
+from hiervla.representations import SkillSignature, Step, Verdict
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills.context import Belief, SkillContext
 from hiervla.skills.recovery import Recovery
@@ -20,11 +23,18 @@ class Approach:
         height_m: tool centre point above the keypoint [m].
         yaw: finger-closing axis about world z [rad]; 0 closes along world y.
         gripper_width_m: width to travel with; None keeps the grip.
+        start_w: hand over at this place of the tool instead, in the world frame [m]; then ``height_m`` adds to it.
     """
 
     height_m: float = 0.13
     yaw: float = 0.0
     gripper_width_m: float | None = 0.08
+    start_w: tuple[float, float, float] | None = None
+
+    def hover(self, target_w: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the transit ends for a step about a point, both (3,) in the world frame [m]."""
+        start = target_w if self.start_w is None else np.array(self.start_w)
+        return np.asarray(start + (0.0, 0.0, self.height_m))
 
 
 class Skill(ABC):
@@ -52,6 +62,10 @@ class Skill(ABC):
     def name(self) -> str:
         """Name that plans use."""
         return self.signature.name
+
+    def runner(self, step: Step) -> str:
+        """Name of the policy that runs a grounded step; a skill may choose it by the step's artifacts."""
+        return self.policy
 
     @abstractmethod
     def approach(self, context: SkillContext) -> Approach:

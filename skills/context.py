@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.representations import HiervlaError, Observation, Proprioception, Step
+from hiervla.representations import (
+    Constraints,
+    HiervlaError,
+    Observation,
+    Proprioception,
+    Step,
+    ValueMap,
+    Waypoint3D,
+    Waypoints3D,
+)
+from hiervla.skills.value_maps import peak_of
 
 A = TypeVar("A")
 
@@ -87,7 +98,8 @@ class SkillContext:
 def target_point(step: Step) -> NDArray[np.float64]:
     """The point that the step is about, (3,) in the world frame [m].
 
-    Its first grounded keypoint; for a step without one, the first point of its 3D path.
+    Its first grounded keypoint. For a step without one: where the gripper acts on its 3D path, or the path's first
+    point where it never does; the highest place of its value map; or the first keypoint of its constraints.
 
     Raises:
         MissingTargetError: the step carries no such point.
@@ -96,6 +108,24 @@ def target_point(step: Step) -> NDArray[np.float64]:
         if artifact.kind == "keypoints" and artifact.points[0].position_w is not None:
             return np.array(artifact.points[0].position_w, dtype=np.float64)
     for artifact in step.artifacts:
-        if artifact.kind == "waypoints_3d":
-            return np.array(artifact.points[0].position_w, dtype=np.float64)
+        match artifact:
+            case Waypoints3D():
+                contact = contact_of(artifact.points)
+                return np.array((contact or artifact.points[0]).position_w, dtype=np.float64)
+            case ValueMap():
+                return np.array(peak_of(artifact), dtype=np.float64)
+            case Constraints() if artifact.keypoints and artifact.keypoints[0].position_w is not None:
+                return np.array(artifact.keypoints[0].position_w, dtype=np.float64)
+            case _:
+                pass
     raise MissingTargetError(step.id, step.skill, tuple(a.kind for a in step.artifacts))
+
+
+def contact_of(way: Sequence[Waypoint3D]) -> Waypoint3D | None:
+    """Where the gripper acts on a way: where it closes, else where it last opens; None where it does neither."""
+    # What is opened on the way to a thing is but a preparation.
+    for gripper in ("close", "open"):
+        acting = [p for p in way if p.gripper == gripper]
+        if acting:
+            return acting[-1]
+    return None

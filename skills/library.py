@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hiervla.representations import Parameter, SkillSignature, Verdict
+from hiervla.representations import Parameter, SkillSignature, Step, Verdict
 from hiervla.skills.base import Approach, Skill
 from hiervla.skills.checks import appeared, hand_empty, holding, reachable, released, slid, wiped
 from hiervla.skills.context import Belief, SkillContext
 from hiervla.skills.registry import SkillLibrary
+from hiervla.skills.routes import FOLLOW, POINTS, WAYS, approach_of, is_followed
 
 GRASPABLE = ("block", "mug", "can", "sponge")
 SURFACES = ("block", "bowl", "plate", "top_shelf", "bottom_shelf", "drawer", "bin")
@@ -31,19 +32,28 @@ def _both(name: str, *verdicts: Verdict) -> Verdict:
     )
 
 
-class Pick(Skill):
+class _Carrying(Skill):
+    """What picking up and putting down share: a point is the learned policy's, a way is followed."""
+
+    def runner(self, step: Step) -> str:
+        """The learned policy, or the one that follows a way."""
+        return FOLLOW if is_followed(step) else self.policy
+
+
+class Pick(_Carrying):
     """Grasp a thing from above and lift it."""
 
     signature = SkillSignature(
         name="pick",
         doc="grasp an object and lift it; the hand must be empty and nothing may lie on the object",
         params=(Parameter(name="object", type="object", categories=GRASPABLE, doc="what to grasp"),),
+        accepts=(*POINTS, *WAYS),
     )
     timeout_s = 9.0
 
     def approach(self, context: SkillContext) -> Approach:
-        """Hover above the object with the gripper open."""
-        return Approach()
+        """Hover above the object, or where the way begins, with the gripper open."""
+        return approach_of(context, Approach())
 
     def ready(self, context: SkillContext) -> Verdict:
         """The hand is empty and the keypoint within reach."""
@@ -58,7 +68,7 @@ class Pick(Skill):
         return Belief(held=context.step.args.get("object"), source=context.step.args.get("source", ""))
 
 
-class Place(Skill):
+class Place(_Carrying):
     """Put what is held on, in or beside something, and let go."""
 
     signature = SkillSignature(
@@ -69,12 +79,13 @@ class Place(Skill):
             Parameter(name="relation", type="choice", choices=("on", "in", "at", "left_of", "right_of")),
             Parameter(name="target", type="location", categories=SURFACES, doc="where it goes"),
         ),
+        accepts=(*POINTS, *WAYS),
     )
     timeout_s = 8.0
 
     def approach(self, context: SkillContext) -> Approach:
         """Hover above the spot without changing the grip."""
-        return Approach(height_m=0.16, gripper_width_m=None)
+        return approach_of(context, Approach(height_m=0.16, gripper_width_m=None))
 
     def ready(self, context: SkillContext) -> Verdict:
         """Something is held and the spot is within reach."""
@@ -94,19 +105,20 @@ class Place(Skill):
         return Belief()
 
 
-class ThrowAway(Skill):
+class ThrowAway(_Carrying):
     """Drop what is held into the bin."""
 
     signature = SkillSignature(
         name="throw_away",
         doc="drop the held object into the bin",
         params=(Parameter(name="object", type="object", categories=GRASPABLE, doc="the held object"),),
+        accepts=(*POINTS, *WAYS),
     )
     timeout_s = 7.0
 
     def approach(self, context: SkillContext) -> Approach:
         """Hover high above the bin without changing the grip."""
-        return Approach(height_m=0.24, gripper_width_m=None)
+        return approach_of(context, Approach(height_m=0.24, gripper_width_m=None))
 
     def ready(self, context: SkillContext) -> Verdict:
         """Something is held and the bin is within reach."""
@@ -148,6 +160,7 @@ class OpenDrawer(_Drawer):
         name="open_drawer",
         doc="pull the drawer open by its handle; the hand must be empty",
         params=(Parameter(name="drawer", type="object", categories=("drawer",)),),
+        accepts=POINTS,
     )
     timeout_s = 9.0
     shift_y_m = -DRAWER_TRAVEL_M
@@ -164,6 +177,7 @@ class CloseDrawer(_Drawer):
         name="close_drawer",
         doc="push the drawer shut; the hand must be empty",
         params=(Parameter(name="drawer", type="object", categories=("drawer",)),),
+        accepts=POINTS,
     )
     timeout_s = 9.0
     shift_y_m = DRAWER_TRAVEL_M
@@ -180,6 +194,7 @@ class Wipe(Skill):
         name="wipe",
         doc="rub a spill off the table; the sponge must be in the hand",
         params=(Parameter(name="surface", type="object", categories=("spill",), doc="the spill"),),
+        accepts=POINTS,
     )
     timeout_s = 14.0
     naive_s = 9.0

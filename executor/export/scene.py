@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hiervla.executor.record.draw import Colour, projected
+from hiervla.executor.record.draw import Colour
+from hiervla.executor.record.draw_space import projected
 from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.light import AnyEvent
 from hiervla.executor.record.reader import RunRecord

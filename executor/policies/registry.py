@@ -178,4 +178,11 @@ def _flow(**options: Any) -> Policy:
     return FlowPolicy.load(**options)
 
 
+def _follow(**options: Any) -> Policy:
+    from hiervla.executor.policies.follow import FollowPolicy
+
+    return FollowPolicy(**options)
+
+
 register("flow", _flow)
+register("follow", _follow)

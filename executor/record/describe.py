@@ -48,13 +48,14 @@ def describe(artifact: Artifact) -> list[str]:
         case SubtaskList():
             lines = ["subtasks: " + "; ".join(f"{i}. {text}" for i, text in enumerate(artifact.subtasks, 1))]
         case LanguageMotion():
-            lines = [f"motion '{artifact.text}'"]
+            far = "" if artifact.translation_m is None else f" = {_metres(artifact.translation_m)} m, {artifact.frame}"
+            lines = [f"motion '{artifact.text}'{far}{_grip(artifact.gripper)}"]
         case ValueMap():
             size = " x ".join(map(str, artifact.values.shape))
             lines = [f"value map '{artifact.label}', {size} voxels of {artifact.resolution_m * 1e3:.0f} mm"]
         case Constraints():
             lines = [
-                f"constraint of stage {c.stage} ({c.during}): {c.expression} <= {c.tolerance:g} m"
+                f"constraint of stage {c.stage} ({c.during}): {c}, within {c.tolerance_m:g} m"
                 for c in artifact.constraints
             ]
         case Program():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from hiervla.executor.record.draw_space import Pixels, captions, paint_value_map, projected
 from hiervla.representations import (
     AffordanceMap,
     Artifact,
@@ -16,11 +17,13 @@ from hiervla.representations import (
     CameraFrame,
     Constraints,
     Keypoints,
+    LanguageMotion,
+    SubtaskList,
+    ValueMap,
     Waypoints2D,
     Waypoints3D,
 )
 
-Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 Colour = tuple[int, int, int]
 
 # Colour-blind safe, and rare among household things.
@@ -45,17 +48,25 @@ def draw(frame: CameraFrame, artifacts: Iterable[Artifact], scale: int = 3) -> P
     for artifact in mine:
         if isinstance(artifact, AffordanceMap):
             rgb = _heat(rgb, artifact)
+        elif isinstance(artifact, ValueMap):
+            rgb = paint_value_map(rgb, frame, artifact, scale)
     image = Image.fromarray(rgb)
     canvas = ImageDraw.Draw(image)
     pen = _Pen(canvas, scale, max(1.5, frame.width * scale / 256), (frame.width * scale, frame.height * scale))
     for number, artifact in enumerate(a for a in mine if not isinstance(a, AffordanceMap)):
         _outline(pen, frame, artifact, _COLOURS[number % len(_COLOURS)])
+    pen.caption([line for artifact in mine for line in captions(artifact)])
     return np.asarray(image)
 
 
 def draws(artifact: Artifact, frame: CameraFrame) -> bool:
     """Whether :func:`draw` shows anything of an artifact on a frame."""
     return _speaks_of(artifact, frame)
+
+
+def is_words(artifact: Artifact) -> bool:
+    """Whether an artifact is but words, which go with any frame."""
+    return isinstance(artifact, LanguageMotion | SubtaskList)
 
 
 def half_blocks(rgb: Pixels, columns: int = 80) -> list[list[tuple[Colour, Colour]]]:
@@ -109,7 +120,7 @@ def _speaks_of(artifact: Artifact, frame: CameraFrame) -> bool:
     image = getattr(artifact, "image", None)
     if image is not None:
         return bool(image.sha256 == frame.sha256)
-    return bool(projected(frame, artifact))
+    return is_words(artifact) or bool(projected(frame, artifact))
 
 
 def _heat(rgb: Pixels, artifact: AffordanceMap) -> Pixels:
@@ -146,6 +157,27 @@ class _Pen:
         x, y, size = u * self.scale, v * self.scale, 1.5 * self.unit
         self.canvas.ellipse([x - size, y - size, x + size, y + size], fill=colour, outline=(0, 0, 0))
 
+    def arrow(self, start: tuple[float, float], end: tuple[float, float], colour: Colour) -> None:
+        """A short head at the end of a line, so that a path says which way it goes."""
+        x0, y0, x1, y1 = (c * self.scale for c in (*start, *end))
+        length = float(np.hypot(x1 - x0, y1 - y0))
+        if length < 6 * self.unit:
+            return
+        dx, dy, size = (x1 - x0) / length, (y1 - y0) / length, 3.5 * self.unit
+        mx, my = (x0 + x1) / 2, (y0 + y1) / 2
+        wings = [(mx - size * (dx + s * dy), my - size * (dy - s * dx)) for s in (0.6, -0.6)]
+        self.canvas.polygon([(mx, my), *wings], fill=colour)
+
+    def caption(self, lines: Sequence[str]) -> None:
+        """Lines of text in the upper left corner."""
+        size = 4 * self.unit + 2
+        font = ImageFont.load_default(size=size)
+        for number, line in enumerate(lines):
+            y = 3 + number * (size + 4)
+            left, top, right, bottom = self.canvas.textbbox((4, y), line, font=font)
+            self.canvas.rectangle([left - 2, top - 1, right + 2, bottom + 1], fill=(0, 0, 0))
+            self.canvas.text((4, y), line, fill=(255, 255, 255), font=font)
+
     def path(self, points: Sequence[tuple[float, float]], colour: Colour) -> None:
         if len(points) > 1:
             scaled = [(u * self.scale, v * self.scale) for u, v in points]
@@ -179,35 +211,42 @@ def _outline(pen: _Pen, frame: CameraFrame, artifact: Artifact, colour: Colour) 
                 pen.box(box.u_min, box.v_min, box.u_max, box.v_max, colour)
                 pen.label(box.u_min, box.v_min, f"{box.label} {box.confidence:.2f}", colour)
         case Waypoints2D():
-            pen.path([(p.u, p.v) for p in artifact.points], colour)
-            for waypoint in artifact.points:
-                pen.dot(waypoint.u, waypoint.v, _GRIPPER[waypoint.gripper])
-        case _:
-            points = projected(frame, artifact)
-            if isinstance(artifact, Waypoints3D):
-                pen.path(points, colour)
-            for u, v in points:
-                pen.dot(u, v, colour)
-
-
-def projected(frame: CameraFrame, artifact: Artifact) -> list[tuple[float, float]]:
-    """(u, v) [px] of the points of a 3D artifact that lie in the image."""
-    match artifact:
+            _way(pen, [(p.u, p.v, p.gripper) for p in artifact.points], colour)
         case Waypoints3D():
-            points = [p.position_w for p in artifact.points]
+            points = projected(frame, artifact)
+            if len(points) == len(artifact.points):
+                _way(pen, [(u, v, p.gripper) for (u, v), p in zip(points, artifact.points, strict=True)], colour)
+            else:
+                pen.path(points, colour)
         case Constraints():
-            points = [k.position_w for k in artifact.keypoints if k.position_w is not None]
+            _relations(pen, frame, artifact, colour)
+        case ValueMap():
+            for u, v in projected(frame, artifact):
+                pen.cross(u, v, colour)
+                pen.label(u, v, artifact.label, colour)
         case _:
-            return []
-    pixels = []
-    T_camera_world = np.linalg.inv(frame.T_world_camera)
-    for point in points:
-        x, y, z = (T_camera_world @ np.array([*point, 1.0]))[:3]
-        if z > 0:
-            u, v, _ = frame.K @ np.array([x / z, y / z, 1.0])
-            if 0 <= u <= frame.width and 0 <= v <= frame.height:
-                pixels.append((float(u), float(v)))
-    return pixels
+            pass
+
+
+def _way(pen: _Pen, points: Sequence[tuple[float, float, str]], colour: Colour) -> None:
+    """A path with its direction, and with what the gripper does in words where it does something."""
+    pen.path([(u, v) for u, v, _ in points], colour)
+    for (u0, v0, _), (u1, v1, _) in zip(points[:-1], points[1:], strict=True):
+        pen.arrow((u0, v0), (u1, v1), colour)
+    for u, v, gripper in points:
+        pen.dot(u, v, _GRIPPER[gripper])
+        if gripper != "keep":
+            pen.label(u, v, gripper, _GRIPPER[gripper])
+
+
+def _relations(pen: _Pen, frame: CameraFrame, artifact: Constraints, colour: Colour) -> None:
+    """The keypoints by the names that the relations give them."""
+    for index, point in enumerate(artifact.keypoints):
+        at = projected(frame, artifact.replace(keypoints=(point,) * len(artifact.keypoints)))
+        if not at:
+            continue
+        pen.cross(*at[0], colour)
+        pen.label(*at[0], f"k{index} {point.label}", colour)
 
 
 def _rgb(value: Any) -> Colour:

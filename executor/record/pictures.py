@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hiervla.executor.record.draw import Pixels, draw, draws
+from hiervla.executor.record.draw import draw, draws, is_words
+from hiervla.executor.record.draw_space import Pixels
 from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import Attempt
@@ -76,4 +77,6 @@ def pictures_of(
         mine = tuple(a for a in artifacts if draws(a, frame))
         if mine:
             pictures.append(Picture(frame, mine))
-    return tuple(pictures), tuple(missing)
+    # Words go with any picture; alone they are shown on one.
+    places = [p for p in pictures if not all(is_words(a) for a in p.artifacts)]
+    return tuple(places or pictures[:1]), tuple(missing)

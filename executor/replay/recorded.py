@@ -286,7 +286,7 @@ class RecordedBody(Recorded):
             UnreachablePose: the arm could not get there.
             NoPath: it could, but not without touching something.
         """
-        hover = target_w + (0.0, 0.0, approach.height_m)
+        hover = approach.hover(target_w)
         self._transit(step.id, "approach", (float(hover[0]), float(hover[1]), float(hover[2])))
 
     def start_tracking(self) -> None:

@@ -78,6 +78,14 @@ class Answer:
         """An error of this answer, to be raised by the caller."""
         return AdapterError(self.family, self.text, problem, remedy, offset=offset, what=what)
 
+    def second_list(self, first_at: int, second_at: int) -> AdapterError:
+        """The error of an answer with two different lists, to be raised by the caller."""
+        return self.error(
+            f"a second list follows the one at character {first_at}, and only one can be the answer",
+            "Ask for one list and nothing else",
+            second_at,
+        )
+
     def body(self) -> tuple[int, int]:
         """Start and end of the answer proper: behind the thoughts, inside of the answer tags where there are any.
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import ClassVar, Final
 
-from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Mark
+from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Gripper, Mark
 from hiervla.planner.adapters.base import MAX_CHARS, AdapterError, Convention, ImageSize, Kind
 from hiervla.planner.adapters.literals import LiteralError
 from hiervla.planner.adapters.resizing import FACTOR, fits, smart_resize
+from hiervla.planner.adapters.search import Row
 from hiervla.representations import (
     Artifact,
     Box,
@@ -118,6 +119,33 @@ class Family(ABC):
     @abstractmethod
     def _wording(self, kind: Kind) -> str:
         """What to tell the model of the form of its answer."""
+
+    def _mark(self, answer: Answer, row: Row, what: str, label: str = "", gripper: Gripper = "keep") -> Mark:
+        """A point from its numbers in the family's order; a third one is a depth where the family writes depths.
+
+        Raises:
+            AdapterError: they are no point, or outside of the image.
+        """
+        numbers, at = row
+        lengths = (2,) if self.convention.depth == "none" else (2, 3)
+        if len(numbers) not in lengths:
+            raise answer.error(f"{len(numbers)} numbers are no point", OTHER_FAMILY, at, what)
+        x, y = numbers[:2] if self.convention.axis_order == "xy" else numbers[1::-1]
+        u, v = answer.pixel(x, y, at, what)
+        depth = answer.depth(numbers[2], at, what) if len(numbers) == 3 else None
+        return Mark(u, v, label, gripper, depth_m=depth, at=at)
+
+    def _box(self, answer: Answer, row: Row, what: str, label: str = "") -> Box:
+        """A box from its four numbers in the family's order.
+
+        Raises:
+            AdapterError: they are no box, or outside of the image.
+        """
+        numbers, at = row
+        if len(numbers) != 4:
+            raise answer.error(f"{len(numbers)} numbers are no box", OTHER_FAMILY, at, what)
+        a, b, c, d = numbers
+        return answer.box((a, b, c, d) if self.convention.axis_order == "xy" else (b, a, d, c), label, at, what)
 
     def instructions(self, kind: Kind) -> str:
         """See :class:`OutputAdapter`."""

@@ -59,9 +59,7 @@ class HamsterAdapter(Family):
             point = rows(child)
             if not point or len(point) != 1 or len(point[0][0]) != 2 or point[0][1] != child.at:
                 raise answer.error("the list holds something else than (x, y) and actions", OTHER_FAMILY, child.at)
-            (x, y), at = point[0]
-            u, v = answer.pixel(x, y, at, f"point {len(marks) + 1}")
-            marks.append(Mark(u, v, gripper=pending, at=at))
+            marks.append(self._mark(answer, point[0], f"point {len(marks) + 1}", gripper=pending))
             pending = "keep"
         if pending != "keep":
             raise answer.error("there are actions, but no point", "Ask again for the points of the path", node.at)

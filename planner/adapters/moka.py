@@ -66,7 +66,7 @@ class MokaAdapter(Family):
         tiles = [self._tile(answer, entries[key]) for key in TILES if key in entries and _said(entries[key])]
         points: list[Mark] = []
         if self.marks or answer.kind == "keypoints":
-            points = [self._mark(answer, key, entries[key]) for key in MARKS if key in entries and _said(entries[key])]
+            points = [self._drawn(answer, key, entries[key]) for key in MARKS if key in entries and _said(entries[key])]
         if answer.kind == "keypoints":
             return Found(marks=points)
         return Found(marks=[] if answer.kind else points, paths=[tiles])
@@ -82,7 +82,7 @@ class MokaAdapter(Family):
         u, v = answer.pixel(across, 5.0 - up, node.at, f"tile {tile.group()}")
         return Mark(u, v, at=node.at)
 
-    def _mark(self, answer: Answer, key: str, node: Node) -> Mark:
+    def _drawn(self, answer: Answer, key: str, node: Node) -> Mark:
         name = str(node.value).strip()
         if name not in self.marks:
             known = ", ".join(self.marks) or "none"

@@ -112,11 +112,7 @@ class ObjectAdapter(Family):
         """All objects; a bare list of numbers only where there are none, since prose may hold some."""
         objects = [node for node in nodes if rows(node) is None]
         if not objects and len(nodes) > 1:
-            raise answer.error(
-                f"a second list follows the one at character {nodes[0].at}, and only one can be the answer",
-                "Ask for one list and nothing else",
-                nodes[1].at,
-            )
+            raise answer.second_list(nodes[0].at, nodes[1].at)
         return objects or nodes
 
     def _value(self, answer: Answer, node: Node, haul: _Haul) -> None:
@@ -143,7 +139,7 @@ class ObjectAdapter(Family):
             self._named(answer, node, entries, label, haul)
         elif path := [key for key in _PATH_KEYS if key in entries]:
             points = self._rows(answer, entries[path[0]])
-            marks = [self._mark(answer, row, "", "keep", f"point {i + 1}") for i, row in enumerate(points)]
+            marks = [self._mark(answer, row, f"point {i + 1}") for i, row in enumerate(points)]
             haul.paths.append(marks)
         else:
             inner = [child for child in entries.values() if _holds_objects(child)]
@@ -157,7 +153,7 @@ class ObjectAdapter(Family):
         """An object with a box or a point, or with both."""
         if self.box_key in entries:
             for row in self._rows(answer, entries[self.box_key]):
-                haul.boxes.append(self._box(answer, row, label, f"box {len(haul.boxes) + 1}"))
+                haul.boxes.append(self._box(answer, row, f"box {len(haul.boxes) + 1}", label))
         if self.point_key in entries:
             gripper = _gripper(entries)
             haul.declared |= "step" in entries or gripper != "keep"
@@ -165,13 +161,13 @@ class ObjectAdapter(Family):
             if isinstance(step, int) and not isinstance(step, bool):
                 haul.steps.append(step)
             for row in self._rows(answer, entries[self.point_key]):
-                haul.marks.append(self._mark(answer, row, label, gripper, f"point {len(haul.marks) + 1}"))
+                haul.marks.append(self._mark(answer, row, f"point {len(haul.marks) + 1}", label, gripper))
 
     def _bare(self, answer: Answer, found: list[Row], haul: _Haul) -> None:
         if found and all(len(numbers) == 4 for numbers, _ in found):
-            haul.boxes += [self._box(answer, row, "", f"box {i + 1}") for i, row in enumerate(found)]
+            haul.boxes += [self._box(answer, row, f"box {i + 1}") for i, row in enumerate(found)]
             return
-        marks = [self._mark(answer, row, "", "keep", f"point {i + 1}") for i, row in enumerate(found)]
+        marks = [self._mark(answer, row, f"point {i + 1}") for i, row in enumerate(found)]
         if len(marks) > 1:
             haul.paths.append(marks)
         else:
@@ -185,22 +181,6 @@ class ObjectAdapter(Family):
         if found is None:
             raise answer.error("there are no coordinates where some should be", OTHER_FAMILY, node.at)
         return found
-
-    def _mark(self, answer: Answer, row: Row, label: str, gripper: Gripper, what: str) -> Mark:
-        numbers, at = row
-        if len(numbers) != 2:
-            raise answer.error(f"{len(numbers)} numbers are no point", OTHER_FAMILY, at, what)
-        x, y = numbers if self.convention.axis_order == "xy" else numbers[::-1]
-        u, v = answer.pixel(x, y, at, what)
-        return Mark(u, v, label, gripper, at=at)
-
-    def _box(self, answer: Answer, row: Row, label: str, what: str) -> Box:
-        numbers, at = row
-        if len(numbers) != 4:
-            raise answer.error(f"{len(numbers)} numbers are no box", OTHER_FAMILY, at, what)
-        a, b, c, d = numbers
-        corners = (a, b, c, d) if self.convention.axis_order == "xy" else (b, a, d, c)
-        return answer.box(corners, label, at, what)
 
     def _named(self, answer: Answer, node: Node, entries: dict[str, Node], label: str, haul: _Haul) -> None:
         names = ("x", "y", "x2", "y2") if {"x2", "y2"} <= entries.keys() else ("x", "y")

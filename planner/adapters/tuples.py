@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found, Mark
+from hiervla.planner.adapters.answer import OTHER_FAMILY, Answer, Found
 from hiervla.planner.adapters.base import Convention, Kind
 from hiervla.planner.adapters.family import Drawing, Family
 from hiervla.planner.adapters.literals import Node, Reader
 from hiervla.planner.adapters.search import Row, lists, rows
 from hiervla.planner.adapters.tags import says_none
-from hiervla.representations import Box
 
 ROBOPOINT: Final = Convention(
     axis_order="xy",
@@ -86,8 +85,8 @@ class TupleAdapter(Family):
         if len(lengths) > 1:
             raise answer.error("its tuples have different lengths", "Ask for points or boxes, not for both")
         if lengths == {4}:
-            return Found(boxes=[self._box(answer, i, row) for i, row in enumerate(found)])
-        marks = [self._mark(answer, i, row) for i, row in enumerate(found)]
+            return Found(boxes=[self._box(answer, row, f"box {i + 1}") for i, row in enumerate(found)])
+        marks = [self._mark(answer, row, f"point {i + 1}") for i, row in enumerate(found)]
         if lengths == {3} and answer.kind is None:
             return Found(paths=[marks])
         return Found(marks=marks)
@@ -112,11 +111,7 @@ class TupleAdapter(Family):
         found = [self._sound(answer, node) for node in candidates]
         for node, other in zip(candidates[1:], found[1:], strict=True):
             if [numbers for numbers, _ in other] != [numbers for numbers, _ in found[0]]:
-                raise answer.error(
-                    f"a second list follows the one at character {candidates[0].at}, and only one can be the answer",
-                    "Ask for one list and nothing else",
-                    node.at,
-                )
+                raise answer.second_list(candidates[0].at, node.at)
         return found[0]
 
     def _wanted(self, answer: Answer, node: Node) -> bool:
@@ -142,17 +137,6 @@ class TupleAdapter(Family):
                     f"point {i + 1}",
                 )
         return found
-
-    def _mark(self, answer: Answer, index: int, row: Row) -> Mark:
-        numbers, at = row
-        what = f"point {index + 1}"
-        u, v = answer.pixel(numbers[0], numbers[1], at, what)
-        depth = answer.depth(numbers[2], at, what) if len(numbers) == 3 else None
-        return Mark(u, v, depth_m=depth, at=at)
-
-    def _box(self, answer: Answer, index: int, row: Row) -> Box:
-        (x_min, y_min, x_max, y_max), at = row
-        return answer.box((x_min, y_min, x_max, y_max), "", at, f"box {index + 1}")
 
     def _write(self, drawing: Drawing) -> str:
         if drawing.boxes or drawing.kind == "boxes":

@@ -5,20 +5,29 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 
-from hiervla.planner.base import GroundingError, Objection, PlannerContext, RejectedAttempt
+from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.interjections import amended
+from hiervla.planner.embedded.intermediates import (
+    KINDS,
+    corrections,
+    kept_motions,
+    say_steps,
+    scene_of,
+    without_motions,
+)
+from hiervla.planner.embedded.loading import load_planner
 from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
 from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
+from hiervla.planner.expression import subtasks_of
+from hiervla.planner.grounded import ground_step
 from hiervla.planner.grounding import (
     UngroundedError,
     check_inside,
@@ -32,10 +41,7 @@ from hiervla.planner.grounding import (
 from hiervla.representations import (
     AffordanceMap,
     Artifact,
-    Box,
-    Boxes,
     CameraFrame,
-    CheckpointError,
     ImageRef,
     Keypoint,
     Keypoints,
@@ -47,12 +53,13 @@ from hiervla.representations import (
     SeenThing,
     SkillSignature,
     Step,
+    SubtaskList,
 )
 
 if TYPE_CHECKING:
     from hiervla.planner.embedded.consistency import Ban
-    from hiervla.planner.embedded.generation import Generated, LanguageDecoder
-    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning, Seen
+    from hiervla.planner.embedded.generation import Generated
+    from hiervla.planner.embedded.modeling import Seen
     from hiervla.planner.embedded.pointing import PointRequest
     from hiervla.planner.embedded.vision import Slot
 
@@ -71,16 +78,20 @@ class EmbeddedPlanner:
 
     Attributes:
         rejected: attempts of the last question that did not pass the checks.
+        kinds: kinds of intermediate that it can say its steps as.
 
     Raises:
         CheckpointError: the folder holds no readable checkpoint of this model.
     """
 
+    kinds = KINDS
+
     def __init__(self, path: Path | str | None = None, camera: str = "front") -> None:
         self.camera = camera
         self.rejected: tuple[RejectedAttempt, ...] = ()
-        self._model, self._decoder, self.id = _load(Path(path) if path is not None else WEIGHTS)
+        self._model, self._decoder, self.id = load_planner(Path(path) if path is not None else WEIGHTS)
         self._boxes: dict[str, list[Slot]] = {}
+        self._known: dict[str, SkillSignature] = {}
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """A plan whose remaining steps lead from here to the goal, or a polite no.
@@ -89,7 +100,7 @@ class EmbeddedPlanner:
             CameraError: the planner's camera is not in the observation.
         """
         self.rejected = ()
-        instruction = amended(instruction, context.said)
+        instruction = amended(instruction, without_motions(context.said))
         began = time.perf_counter()
         frame = observation.frame(self.camera)
         seen, slots = self._look(frame)
@@ -102,7 +113,7 @@ class EmbeddedPlanner:
                 seen=tuple(words),
                 provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
             )
-        signatures = {s.name: s for s in context.skills}
+        self._known = signatures = {s.name: s for s in context.skills}
         records = context.history[-MAX_HISTORY:]
         lines = [record_line(r.step, r.outcome == "succeeded", r.source, signatures.get(r.step.skill)) for r in records]
         prompt = prompt_text(instruction, lines)
@@ -145,14 +156,20 @@ class EmbeddedPlanner:
             )
         image = image_ref(frame)
         finished = [records[k].step.replace(id=f"s{n + 1}", artifacts=(), depends_on=()) for n, k in enumerate(done)]
-        steps = self._steps(answer, names, slots, seen, signatures, image, len(finished))
+        steps = say_steps(
+            self._steps(answer, names, slots, seen, signatures, image, len(finished)),
+            context, observation, frame, slots, self._ground,
+        )  # fmt: skip
+        told = corrections(context)
+        if steps and told:
+            steps = (steps[0].replace(artifacts=(*steps[0].artifacts, *told)), *steps[1:])
         provenance = provenance.replace(latency_s=time.perf_counter() - began)
         return Plan(
             goal=instruction.strip(),
             steps=(*finished, *steps),
             done=tuple(s.id for s in finished),
             remaining=tuple(s.id for s in steps),
-            scene=_scene(slots, image),
+            scene=scene_of(slots, image) + ((subtasks_of((*finished, *steps)),) if context.emit == "subtasks" else ()),
             provenance=provenance,
         )
 
@@ -165,33 +182,26 @@ class EmbeddedPlanner:
         Raises:
             CameraError: the planner's camera is not in the observation.
         """
-        from hiervla.planner.embedded.pointing import request_of
-
         self.rejected = ()
         began = time.perf_counter()
         frame = observation.frame(self.camera)
         seen, slots = self._look(frame)
-        names = self._model.scene_slots(seen.slots[0])
-        words = names.names()
-        kinds = [names.category_of(i) for i in range(len(names))]
-        signatures = {s.name: s for s in context.skills}
-        asked: list[tuple[int, PointRequest, Any]] = []
-        for k, step_id in enumerate(plan.remaining):
-            step = plan.step(step_id)
-            if step.skill not in signatures:
-                return None
-            call = {"skill": step.skill} | {n: _slot_of(w, words, slots, step) for n, w in step.args.items()}
-            request = request_of(call, signatures[step.skill], kinds)
-            if request is not None:
-                asked.append((k, request, None))
-            elif k == 0:
-                return None
+        self._known |= {s.name: s for s in context.skills}
+        steps = [plan.step(i) for i in plan.remaining]
+        if any(s.skill not in {k.name for k in context.skills} for s in steps):
+            return None
+        asked = self._requests(steps, self._known, seen, slots)
+        if steps and (not asked or asked[0][0] != 0):
+            return None
         image = image_ref(frame)
-        pointed = self._point(asked, names, slots, seen, image)
-        fresh = {i: plan.step(i).replace(artifacts=pointed.get(k, ())) for k, i in enumerate(plan.remaining)}
+        pointed = self._point(asked, self._model.scene_slots(seen.slots[0]), slots, seen, image)
+        again = [plan.step(i).replace(artifacts=pointed.get(k, ())) for k, i in enumerate(plan.remaining)]
+        said = say_steps(again, context, observation, frame, slots, self._ground)
+        kept = kept_motions(plan.step(plan.remaining[0])) if plan.remaining else ()
+        fresh = {s.id: s if k else s.replace(artifacts=(*s.artifacts, *kept)) for k, s in enumerate(said)}
         return plan.replace(
             steps=tuple(fresh.get(s.id, s) for s in plan.steps),
-            scene=_scene(slots, image),
+            scene=scene_of(slots, image),
             provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
         )
 
@@ -213,24 +223,35 @@ class EmbeddedPlanner:
         """
         frame = observation.frame(self.camera)
         frame.require_depth()
-        grounded: list[Artifact] = []
-        found = False
-        for artifact in step.artifacts:
-            if not isinstance(artifact, Keypoints):
-                grounded.append(artifact)
-                continue
-            if artifact.image.sha256 != frame.sha256:
-                raise GroundingError(step.id, "its keypoint belongs to another image than the one given")
-            try:
-                points = tuple(self._ground(frame, step, p) for p in artifact.points)
-            except UngroundedError as error:
-                problem = f"keypoint '{error.label}' at (u={error.u:.0f}, v={error.v:.0f}): {error.problem}"
-                raise GroundingError(step.id, problem) from error
-            grounded.append(artifact.replace(points=points))
-            found = True
-        if not found:
-            raise GroundingError(step.id, f"there is no point in the image for '{step}'")
-        return step.replace(artifacts=tuple(grounded))
+        if any(isinstance(a, SubtaskList) for a in step.artifacts):
+            step = self._found_by_name(frame, step)
+        return ground_step(observation, frame, step, self._ground)
+
+    def _found_by_name(self, frame: CameraFrame, step: Step) -> Step:
+        """A step that says only in words where: its keypoint, looked for by the names in it."""
+        if any(isinstance(a, Keypoints) for a in step.artifacts):
+            return step
+        seen, slots = self._look(frame)
+        asked = self._requests([step], {step.skill: self._known[step.skill]}, seen, slots)
+        pointed = self._point(asked, self._model.scene_slots(seen.slots[0]), slots, seen, image_ref(frame))
+        return step.replace(artifacts=(*step.artifacts, *pointed.get(0, ())[:1]))
+
+    def _requests(
+        self, steps: Sequence[Step], signatures: Mapping[str, SkillSignature], seen: Seen, slots: Sequence[Slot]
+    ) -> list[tuple[int, PointRequest, Any]]:
+        """What to point at for steps that name things in words, by index; nothing for what is not in view."""
+        from hiervla.planner.embedded.pointing import request_of
+
+        names = self._model.scene_slots(seen.slots[0])
+        words = names.names()
+        kinds = [names.category_of(i) for i in range(len(names))]
+        asked: list[tuple[int, PointRequest, Any]] = []
+        for k, step in enumerate(steps):
+            call = {"skill": step.skill} | {n: _slot_of(w, words, slots, step) for n, w in step.args.items()}
+            request = request_of(call, signatures[step.skill], kinds)
+            if request is not None:
+                asked.append((k, request, None))
+        return asked
 
     def _look(self, frame: CameraFrame) -> tuple[Seen, list[Slot]]:
         """What the model sees, and its slots in pixels of the frame."""
@@ -406,64 +427,3 @@ def _needs(calls: Sequence[Mapping[str, str]], k: int) -> list[int]:
     if calls[k]["skill"] == "wipe":
         needed.update([j for j in range(k) if calls[j]["skill"] == "pick"][-1:])
     return sorted(needed)
-
-
-def _scene(slots: Sequence[Slot], image: ImageRef) -> tuple[Artifact, ...]:
-    """Everything that was seen, as boxes and keypoints."""
-    if not slots:
-        return ()
-    boxes, points = [], []
-    for s in slots:
-        a, b = max(0.0, s.box[0]), max(0.0, s.box[1])
-        c, d = min(float(image.width), s.box[2]), min(float(image.height), s.box[3])
-        if a < c and b < d:
-            boxes.append(Box(label=s.name, u_min=a, v_min=b, u_max=c, v_max=d, confidence=s.score))
-        state = s.state_name.replace("_", " ")
-        label = s.name if state == "none" else f"{s.name} ({state})"
-        u, v = min(max(s.u, 0.0), float(image.width)), min(max(s.v, 0.0), float(image.height))
-        points.append(Keypoint(label=label, u=u, v=v, confidence=s.score))
-    return (Boxes(image=image, boxes=tuple(boxes)), Keypoints(image=image, points=tuple(points)))
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    model: HierVLAPlannerForPlanning
-    decoder: LanguageDecoder
-    id: str
-
-
-def _load(folder: Path) -> tuple[HierVLAPlannerForPlanning, LanguageDecoder, str]:
-    weights = folder / "model.safetensors"
-    try:
-        stamp = weights.stat().st_mtime_ns
-    except OSError as error:
-        raise CheckpointError(str(folder), f"has no readable model.safetensors ({error.strerror})", _REMEDY) from error
-    loaded = _cached(str(folder), stamp)
-    return loaded.model, loaded.decoder, loaded.id
-
-
-_REMEDY: Final = "Train one with `hiervla train planner`, or name another folder"
-
-
-@lru_cache(maxsize=2)
-def _cached(folder: str, stamp: int) -> _Loaded:
-    """Reading takes seconds and the model never changes, so agents share it; `stamp` notices a new file."""
-    from safetensors import SafetensorError
-    from transformers import PreTrainedTokenizerFast
-    from transformers.utils import logging
-
-    from hiervla.planner.embedded.generation import LanguageDecoder
-    from hiervla.planner.embedded.modeling import HierVLAPlannerForPlanning
-
-    logging.disable_progress_bar()
-    try:
-        load: Any = HierVLAPlannerForPlanning.from_pretrained
-        model, notes = load(folder, local_files_only=True, output_loading_info=True, dtype=torch.float32)
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(folder, str(error).splitlines()[0], _REMEDY) from error
-    wrong = [*notes["missing_keys"], *notes["unexpected_keys"], *notes["mismatched_keys"]]
-    if wrong:
-        raise CheckpointError(folder, f"{len(wrong)} weights are missing, unknown or of another shape", _REMEDY)
-    digest = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()[:8]
-    return _Loaded(model.eval(), LanguageDecoder(model.language, tokenizer), f"hiervla-embedded@{digest}")

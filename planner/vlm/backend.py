@@ -69,7 +69,11 @@ class Generation:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Runs a vision-language model, here or elsewhere. `planner.vlm` ships one for transformers and one for servers."""
+    """Runs a vision-language model, here or elsewhere. `planner.vlm` ships one for transformers and one for servers.
+
+    One that knows the model's image processor may have a method ``sent_size(image) -> (width, height)``: the size that
+    the processor really makes of an image [px], for families that answer in pixels of the resized one.
+    """
 
     @property
     def id(self) -> str:
@@ -77,15 +81,19 @@ class Backend(Protocol):
         ...
 
     def generate(
-        self, messages: Sequence[Message], images: Sequence[Image], schema: Mapping[str, Any], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Image],
+        schema: Mapping[str, Any] | None,
+        sampling: Sampling,
     ) -> Generation:
         """The model's answer.
 
         Args:
             messages: turns, the first and the last of which are the user's.
             images: shown at the beginning of the first message, in this order.
-            schema: JSON Schema of the answer. A backend that cannot hold the model to it says so in the result; the
-                planner checks every answer in any case.
+            schema: JSON Schema of the answer; None for free text. A backend that cannot hold the model to it says so in
+                the result; the planner checks every answer in any case.
             sampling: how tokens are drawn.
 
         Raises:

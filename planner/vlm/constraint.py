@@ -35,24 +35,31 @@ def token_table(tokenizer: Any, vocabulary: int, place: str) -> llguidance.LLTok
         raise CheckpointError(place, problem, remedy) from error
 
 
+_FREE = r"start: /(.|\n)*/"
+"""Any text, ended by the model's own end token; special tokens are no text."""
+
+
 class Constraint:
     """What may come next in one answer.
 
     Args:
         tokens: from :func:`token_table`.
-        schema: JSON Schema of the answer; it is written without spaces.
+        schema: JSON Schema of the answer; it is written without spaces. None allows any text.
 
     Raises:
         ConventionError: llguidance cannot make a grammar of the schema.
     """
 
-    def __init__(self, tokens: llguidance.LLTokenizer, schema: Mapping[str, Any]) -> None:
+    def __init__(self, tokens: llguidance.LLTokenizer, schema: Mapping[str, Any] | None) -> None:
         import llguidance
         import llguidance.numpy as masks
 
         self._fill = masks.fill_next_token_bitmask
         compact: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(dict(schema), overrides=compact)
+        if schema is None:
+            grammar = llguidance.LLMatcher.grammar_from_lark(_FREE)
+        else:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(dict(schema), overrides=compact)
         self._matcher = llguidance.LLMatcher(tokens, grammar)
         self._bits = masks.allocate_token_bitmask(1, tokens.vocab_size)
         self._size = tokens.vocab_size

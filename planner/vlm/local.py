@@ -36,15 +36,20 @@ class TransformersBackend:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_checkpoint(name, self.device, dtype or ("float32" if self.device == "cpu" else "bfloat16"))
         self.id = loaded.id
+        self.model_type = str(loaded.model.config.model_type)
         self._model, self._processor = loaded.model, loaded.processor
         self._tokenizer = getattr(loaded.processor, "tokenizer", loaded.processor)
         vocabulary = int(loaded.model.get_output_embeddings().weight.shape[0])
         self._tokens = token_table(self._tokenizer, vocabulary, name)
 
     def generate(
-        self, messages: Sequence[Message], images: Sequence[Image], schema: Mapping[str, Any], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Image],
+        schema: Mapping[str, Any] | None,
+        sampling: Sampling,
     ) -> Generation:
-        """The model's answer; it fits the schema unless it was cut off.
+        """The model's answer; it fits the schema, if there is one, unless it was cut off.
 
         Raises:
             BackendError: the model cannot take this prompt, or memory is short.
@@ -66,13 +71,37 @@ class TransformersBackend:
             text=json_text(self._tokens, written),
             model=self.id,
             latency_s=time.perf_counter() - began,
-            constrained="grammar",
+            constrained="none" if schema is None else "grammar",
             complete=not decoding.cut,
             prompt_tokens=int(inputs["input_ids"].shape[1]),
             tokens=len(written),
             forced=decoding.forced,
             mask_s=decoding.mask_s,
         )
+
+    def sent_size(self, image: Image) -> tuple[int, int]:
+        """Width and height that the checkpoint's image processor really makes of an image [px].
+
+        Raises:
+            BackendError: it crops the image, so that the model does not see the whole of it.
+        """
+        from PIL import Image as Pictures
+
+        look: Any = getattr(self._processor, "image_processor", None)
+        height, width = image.shape[:2]
+        if look is None:
+            return width, height
+        picture = Pictures.fromarray(np.ascontiguousarray(image))
+        made = look(images=[picture], return_tensors="pt")
+        if "image_grid_thw" in made:
+            _, rows, columns = (int(n) for n in made["image_grid_thw"][0])
+            return columns * int(look.patch_size), rows * int(look.patch_size)
+        if getattr(look, "do_center_crop", False) and width != height:
+            problem = f"its image processor crops images of {width} x {height} px to their middle"
+            remedy = "Use a square camera image, or points=answer if the model was trained to answer so"
+            raise BackendError(self.id, problem, remedy)
+        rows, columns = made["pixel_values"].shape[-2:]
+        return int(columns), int(rows)
 
     def _inputs(self, messages: Sequence[Message], images: Sequence[Image]) -> dict[str, Tensor]:
         """The prompt as the model takes it: in its chat template, or plainly where it has none."""

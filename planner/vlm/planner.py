@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from hiervla.planner.base import GroundingError, PlannerContext, RejectedAttempt
+from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.wording import conditions, step_text
-from hiervla.planner.grounding import UngroundedError, image_ref
+from hiervla.planner.expression import WAY_KINDS, Expression, subtasks_of
+from hiervla.planner.grounded import ground_step
+from hiervla.planner.grounding import image_ref
+from hiervla.planner.kinds import kind_for
 from hiervla.planner.vlm.answers import (
     SCALE,
     AnswerError,
@@ -30,6 +33,7 @@ from hiervla.planner.vlm.prompt import plan_prompt, point_prompt, prompt_bytes, 
 from hiervla.planner.vlm.seeing import read_scene, scene_prompt, scene_schema
 from hiervla.representations import (
     Artifact,
+    ArtifactKind,
     CameraFrame,
     ConventionError,
     ImageRef,
@@ -57,6 +61,30 @@ class PointStrategy(Protocol):
 
     def find(self, frame: CameraFrame, step: Step) -> Sequence[Artifact]:
         """Artifacts of the step in this frame, `Keypoints` first; none when what it is about is not in view.
+
+        Raises:
+            BackendError: there is no answer.
+        """
+        ...
+
+
+@runtime_checkable
+class KindStrategy(PointStrategy, Protocol):
+    """A strategy that can be asked for several kinds of artifact, such as :class:`~hiervla.planner.vlm.FamilyPoints`.
+
+    Attributes:
+        rejected: answers to its last question that could not be read; they belong on the record.
+    """
+
+    rejected: tuple[RejectedAttempt, ...]
+
+    @property
+    def kinds(self) -> tuple[ArtifactKind, ...]:
+        """What it can be asked for."""
+        ...
+
+    def find_kind(self, frame: CameraFrame, step: Step, kind: ArtifactKind) -> Sequence[Artifact]:
+        """What the step is about, as an artifact of a kind; none when it is not in view.
 
         Raises:
             BackendError: there is no answer.
@@ -103,11 +131,18 @@ class VLMPlanner:
         self.points = points
         self.programs = programs
         self.rejected: tuple[RejectedAttempt, ...] = ()
+        self._skills: tuple[SkillSignature, ...] = ()
 
     @property
     def id(self) -> str:
         """The backend's."""
         return self.backend.id
+
+    @property
+    def kinds(self) -> tuple[ArtifactKind, ...]:
+        """Kinds of intermediate: what its family writes, and what depth and the arm's state make of a point."""
+        own = self.points.kinds if isinstance(self.points, KindStrategy) else ("keypoints",)
+        return tuple(dict.fromkeys((*own, "subtasks", *WAY_KINDS)))
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """A plan whose remaining steps lead from here to the goal, or a polite no.
@@ -117,6 +152,7 @@ class VLMPlanner:
             BackendError: the model gives no answer.
         """
         self.rejected = ()
+        self._skills = context.skills
         frame = observation.frame(self.camera)
         if not instruction.strip():
             return Refusal(
@@ -146,7 +182,7 @@ class VLMPlanner:
             return Refusal(
                 reason=no.refuse, message=no.message, missing=missing, seen=draft.seen, provenance=provenance
             )
-        return self._plan(instruction, context, frame, draft, provenance)
+        return self._plan(observation, instruction, context, draft, provenance)
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """The same plan with the next step's point found anew; None when it is not in view or the answer is of no use.
@@ -159,6 +195,7 @@ class VLMPlanner:
             BackendError: the model gives no answer.
         """
         self.rejected = ()
+        self._skills = context.skills
         frame = observation.frame(self.camera)
         signatures = {s.name: s for s in context.skills}
         if not plan.remaining or any(plan.step(i).skill not in signatures for i in plan.remaining):
@@ -167,19 +204,15 @@ class VLMPlanner:
         artifacts: tuple[Artifact, ...] = ()
         provenance = Provenance(model=self.id)
         if has_point(signatures[following.skill]):
-            if self.points is not None:
+            kind = self._kind(signatures[following.skill], context)
+            if kind != "subtasks":
                 began = time.perf_counter()
-                artifacts = tuple(self.points.find(frame, following))
-                provenance = provenance.replace(latency_s=time.perf_counter() - began)
-            else:
-                found, provenance = self._ask(
-                    frame, point_prompt(following), point_schema(), lambda text: (read_point(text),), context.seed
-                )
-                point = found[0] if found is not None else None
-                if point is not None:
-                    artifacts = (_keypoints(image_ref(frame), point, _label(following, signatures)),)
-            if not artifacts:
+                artifacts, note = self._find(frame, following.replace(artifacts=()), kind, context)
+                provenance = note or provenance.replace(latency_s=time.perf_counter() - began)
+            if not artifacts and kind != "subtasks":
                 return None
+            saying = Expression(observation, frame, lift_for)
+            artifacts = self._said(saying, kind, following, artifacts)
         fresh = {i: plan.step(i).replace(artifacts=()) for i in plan.remaining}
         fresh[following.id] = following.replace(artifacts=artifacts)
         return plan.replace(steps=tuple(fresh.get(s.id, s) for s in plan.steps), provenance=provenance)
@@ -199,6 +232,36 @@ class VLMPlanner:
             raise MalformedReplyError(self.id, problem, "Use a larger model, or a program without such questions")
         return found
 
+    def _kind(self, signature: SkillSignature, context: PlannerContext) -> ArtifactKind:
+        return kind_for(signature, context.emit, self.kinds)
+
+    def _find(
+        self, frame: CameraFrame, step: Step, kind: ArtifactKind, context: PlannerContext
+    ) -> tuple[tuple[Artifact, ...], Provenance | None]:
+        """What a step is about: in the wanted kind where the model writes that itself, as a keypoint otherwise."""
+        if isinstance(self.points, KindStrategy):
+            found = self.points.find_kind(frame, step, kind if kind in self.points.kinds else "keypoints")
+            self.rejected += self.points.rejected
+            return tuple(found), None
+        if self.points is not None:
+            return tuple(self.points.find(frame, step)), None
+        signatures = {s.name: s for s in context.skills}
+        answer, note = self._ask(
+            frame, point_prompt(step), point_schema(), lambda text: (read_point(text),), context.seed
+        )
+        point = answer[0] if answer is not None else None
+        if point is None:
+            return (), note
+        return (_keypoints(image_ref(frame), point, _label(step, signatures)),), note
+
+    def _said(
+        self, saying: Expression, kind: ArtifactKind, step: Step, found: Sequence[Artifact]
+    ) -> tuple[Artifact, ...]:
+        """What was found, in the kind that is wanted."""
+        if any(a.kind == kind for a in found):
+            return tuple(found)
+        return saying.say(kind, step.replace(artifacts=()), found)
+
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with its keypoints lifted to the world frame.
 
@@ -209,22 +272,11 @@ class VLMPlanner:
         """
         frame = observation.frame(self.camera)
         frame.require_depth()
-        grounded: list[Artifact] = []
-        found = False
-        for artifact in step.artifacts:
-            if isinstance(artifact, Keypoints):
-                if artifact.image.sha256 != frame.sha256:
-                    raise GroundingError(step.id, "its keypoint belongs to another image than the one given")
-                try:
-                    artifact = artifact.replace(points=tuple(lift_for(frame, step, p) for p in artifact.points))  # noqa: PLW2901  the lifted one takes its place
-                except UngroundedError as error:
-                    problem = f"keypoint '{error.label}' at (u={error.u:.0f}, v={error.v:.0f}): {error.problem}"
-                    raise GroundingError(step.id, problem) from error
-                found = True
-            grounded.append(artifact)
-        if not found:
-            raise GroundingError(step.id, f"there is no point in the image for '{step}'")
-        return step.replace(artifacts=tuple(grounded))
+        if all(a.kind == "subtasks" for a in step.artifacts) and step.artifacts:
+            # Said in words only: where that is, is asked now.
+            context = PlannerContext(skills=self._skills)
+            step = step.replace(artifacts=(*step.artifacts, *self._find(frame, step, "keypoints", context)[0]))
+        return ground_step(observation, frame, step, lift_for)
 
     def _ask(
         self,
@@ -262,8 +314,10 @@ class VLMPlanner:
         )
 
     def _plan(
-        self, instruction: str, context: PlannerContext, frame: CameraFrame, draft: Draft, provenance: Provenance
+        self, observation: Observation, instruction: str, context: PlannerContext, draft: Draft, provenance: Provenance
     ) -> Plan:
+        frame = observation.frame(self.camera)
+        saying = Expression(observation, frame, lift_for)
         succeeded = [r.step for r in context.history if r.outcome == "succeeded"]
         finished = [s.replace(id=f"s{n}", artifacts=(), depends_on=()) for n, s in enumerate(succeeded, 1)]
         signatures = {s.name: s for s in context.skills}
@@ -281,16 +335,20 @@ class VLMPlanner:
                 postconditions=after,
             )
             artifacts: Sequence[Artifact] = ()
+            kind = self._kind(signatures[call.skill], context)
             if call.point is not None:
                 artifacts = (_keypoints(image, call.point, _label(step, signatures)),)
-            elif self.points is not None and has_point(signatures[call.skill]):
-                artifacts = self.points.find(frame, step)
+            elif self.points is not None and kind != "subtasks" and has_point(signatures[call.skill]):
+                artifacts, _ = self._find(frame, step, kind, context)
+            if has_point(signatures[call.skill]):
+                artifacts = self._said(saying, kind, step, artifacts)
             steps.append(step.replace(artifacts=tuple(artifacts)))
         return Plan(
             goal=instruction.strip(),
             steps=(*finished, *steps),
             done=tuple(s.id for s in finished),
             remaining=tuple(s.id for s in steps),
+            scene=(subtasks_of((*finished, *steps)),) if context.emit == "subtasks" else (),
             provenance=provenance,
         )
 

@@ -91,7 +91,11 @@ class ServerBackend:
         self._refused_fields: set[str] = set()
 
     def generate(
-        self, messages: Sequence[Message], images: Sequence[Image], schema: Mapping[str, Any], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Image],
+        schema: Mapping[str, Any] | None,
+        sampling: Sampling,
     ) -> Generation:
         """The model's answer.
 
@@ -106,8 +110,9 @@ class ServerBackend:
         attempts = 0
         while True:
             attempts += 1
+            sent = {k: v for k, v in body.items() if k not in self._refused_fields}
             try:
-                reply = self._request({k: v for k, v in body.items() if k not in self._refused_fields})
+                reply = self._request(sent)
                 break
             except ServerStatusError as error:
                 if self._leave_out(error):
@@ -115,7 +120,7 @@ class ServerBackend:
                 self._wait(error, attempts, error.retry_after_s)
             except BackendError as error:
                 self._wait(error, attempts, None)
-        constrained: Constrained = "none" if "response_format" in self._refused_fields else "json_schema"
+        constrained: Constrained = "none" if "response_format" not in sent else "json_schema"
         return Generation(
             text=reply.text,
             model=self.id,
@@ -144,13 +149,18 @@ class ServerBackend:
         self._sleep(wait)
 
     def _body(
-        self, messages: Sequence[Message], images: Sequence[Image], schema: Mapping[str, Any], sampling: Sampling
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Image],
+        schema: Mapping[str, Any] | None,
+        sampling: Sampling,
     ) -> dict[str, Any]:
         turns: list[dict[str, Any]] = []
         for k, m in enumerate(messages):
             shown = [{"type": "image_url", "image_url": {"url": _data_url(i)}} for i in images] if k == 0 else []
             content: Any = [*shown, {"type": "text", "text": m.text}] if shown else m.text
             turns.append({"role": m.role, "content": content})
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": dict(schema or {})}}
         return {
             "model": self.model,
             "messages": turns,
@@ -160,10 +170,7 @@ class ServerBackend:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
-            },
+            **({} if schema is None else {"response_format": form}),
         }
 
     def _key(self) -> str | None:

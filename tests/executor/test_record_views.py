@@ -229,7 +229,7 @@ def test_every_kind_of_artifact_is_described() -> None:
         ValueMap(label="near", origin_w=(0.0, 0.0, 0.0), resolution_m=0.01, values=np.zeros((2, 3, 4), np.float32)),
         Constraints(
             keypoints=(Keypoint(label="k", u=1.0, v=1.0),),
-            constraints=(Constraint(stage=1, during="path", expression="k0[2]", tolerance=0.01),),
+            constraints=(Constraint(stage=0, during="subgoal", relation="above", keypoint=0, distance_m=0.1),),
         ),
         Program(source="pick()\nplace()"),
     )
@@ -243,7 +243,7 @@ def test_every_kind_of_artifact_is_described() -> None:
         "path (0.100, 0.200, 0.300) close m in the world",
         "motion 'move left'",
         "value map 'near', 2 x 3 x 4 voxels of 10 mm",
-        "constraint of stage 1 (path): k0[2] <= 0.01 m",
+        "constraint of stage 0 (subgoal): end effector above k0 by 0.1 m, within 0.005 m",
         "program:",
         "  pick()",
         "  place()",

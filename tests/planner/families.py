@@ -155,6 +155,50 @@ def qwen2_vl(folder: Path) -> None:
     _save(folder, tf.Qwen2VLForConditionalGeneration(config), tokenizer, images)
 
 
+def qwen25_vl(folder: Path) -> None:
+    """Qwen2.5-VL (arXiv 2502.13923): points in pixels of the image that its processor made."""
+    tokenizer, ids = _qwen_tokenizer()
+    images = tf.Qwen2VLImageProcessorPil(patch_size=14, min_pixels=56 * 56, max_pixels=112 * 112)
+    text = tf.Qwen2_5_VLTextConfig(
+        vocab_size=len(tokenizer), rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3]},
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **TEXT_SIZES,
+    )  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 16, "out_hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "patch_size": 14,
+        "window_size": 56, "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    config = tf.Qwen2_5_VLConfig(text_config=text.to_dict(), vision_config=vision, **ids)
+    _save(folder, tf.Qwen2_5_VLForConditionalGeneration(config), tokenizer, images)
+
+
+def qwen3_vl(folder: Path) -> None:
+    """Qwen3-VL (github.com/QwenLM/Qwen3-VL): points from 0 to 1000."""
+    tokenizer, ids = _qwen_tokenizer()
+    images = tf.Qwen2VLImageProcessorPil(patch_size=16, min_pixels=64 * 64, max_pixels=128 * 128)
+    text = tf.Qwen3VLTextConfig(
+        vocab_size=len(tokenizer), head_dim=16,
+        rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "mrope_interleaved": True},
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, **TEXT_SIZES,
+    )  # fmt: skip
+    vision = {
+        "depth": 2, "hidden_size": 16, "out_hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "patch_size": 16,
+        "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    config = tf.Qwen3VLConfig(text_config=text.to_dict(), vision_config=vision, **ids)
+    _save(folder, tf.Qwen3VLForConditionalGeneration(config), tokenizer, images)
+
+
+def _qwen_tokenizer() -> tuple[Any, dict[str, int]]:
+    marks = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokenizer = byte_level(marks, {})
+    tokenizer.chat_template = TURNS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    return tokenizer, {n: tokenizer.convert_tokens_to_ids(m) for n, m in zip(names, marks, strict=True)}
+
+
+POINTING: dict[str, Callable[[Path], None]] = {"qwen2.5-vl": qwen25_vl, "qwen3-vl": qwen3_vl}
+"""Architectures whose pointing format is known for certain, by the name of that format."""
+
 FAMILIES: dict[str, Callable[[Path], None]] = {
     "idefics3": idefics3, "gemma3": gemma3, "llava": llava, "qwen2_vl": qwen2_vl,
 }  # fmt: skip
@@ -164,7 +208,7 @@ def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a checkpoint with random weights; the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    FAMILIES[family](folder)
+    {**FAMILIES, **POINTING}[family](folder)
     return folder
 
 

@@ -64,7 +64,7 @@ class Fake:
         self.asked: list[tuple[list[Message], list[np.ndarray[Any, Any]], Any, Sampling]] = []
 
     def generate(
-        self, messages: Sequence[Message], images: Sequence[Any], schema: Mapping[str, Any], sampling: Sampling
+        self, messages: Sequence[Message], images: Sequence[Any], schema: Mapping[str, Any] | None, sampling: Sampling
     ) -> Generation:
         self.asked.append((list(messages), list(images), schema, sampling))
         return Generation(self.answers.pop(0), self.id, 0.01, "none", complete=self.complete, tokens=9)

@@ -70,7 +70,7 @@ ARTIFACTS: list[Any] = [
     ValueMap(label="near", origin_w=(0, 0, 0), resolution_m=0.1, values=np.zeros((2, 2, 2), np.float32)),
     Constraints(
         keypoints=(Keypoint(label="spout", u=1, v=1),),
-        constraints=(Constraint(stage=0, during="path", expression="k0.z - 0.1", tolerance=0.01),),
+        constraints=(Constraint(stage=0, during="subgoal", relation="above", keypoint=0, distance_m=0.1),),
     ),
     Program(source="pick('red mug')"),
 ]

@@ -73,8 +73,7 @@ def _compare(a: Artifact, b: Artifact) -> list[Finding]:
             return _value_maps(a, b)
         case Constraints(), Constraints():
             said = [
-                [f"stage {c.stage} {c.during}: {c.expression} <= {c.tolerance:g} m" for c in x.constraints]
-                for x in (a, b)
+                [f"stage {c.stage} {c.during}: {c}, within {c.tolerance_m:g} m" for c in x.constraints] for x in (a, b)
             ]
             return _points(a.keypoints, b.keypoints, pixels=True) + edits("constraint", *said)
         case Program(), Program():

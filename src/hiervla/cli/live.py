@@ -20,6 +20,7 @@ from rich.text import Text
 
 from hiervla.cli.terminal import GOOD, console, counts, outcome_text, run_tree
 from hiervla.executor.record.view import RunView, sentence, words
+from hiervla.planner.kinds import emitted_kind
 from hiervla.representations import Event
 from hiervla.representations import events as ev
 
@@ -104,11 +105,13 @@ def run_once(
     breaks: Sequence[str] = (),
     listen: bool = False,
     program: Path | None = None,
+    emit: str | None = None,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
     Raises:
         ProgramError: the program may not run, or its file cannot be read.
+        EmitError: the planner cannot make the kind that was asked for, or no skill takes it.
         HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
     """
     out = console(stderr=True)
@@ -120,6 +123,9 @@ def run_once(
         source = checked_program(program)
         instruction = instruction or title_of(source)
     control = None
+    if emit is not None:
+        # Told before seconds are spent on loading.
+        emitted_kind(emit)
     if breaks or listen:
         from hiervla.cli.breaking import TerminalControl
 
@@ -128,7 +134,13 @@ def run_once(
     progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
         result = agent.run(
-            instruction, program=source, seed=seed, record=record, on_event=progress.on_event, control=control
+            instruction,
+            program=source,
+            seed=seed,
+            record=record,
+            on_event=progress.on_event,
+            control=control,
+            emit=emit,
         )
     return _finish(result, progress, out, as_json=as_json, quiet=quiet)
 

@@ -60,6 +60,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    emit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Kind of intermediate that the planner shall say its steps as: keypoints, boxes, affordance_map, "
+            "waypoints_2d, waypoints_3d, language_motion, value_map, constraints or subtasks.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Carry out an instruction in a world, and record everything."""
     if not instruction and program is None:
@@ -78,6 +87,7 @@ def run(
         breaks=breaks or (),
         listen=listen,
         program=program,
+        emit=emit,
     )
 
 
