@@ -57,7 +57,8 @@ def check_emit(kind: ArtifactKind, planner: object, name: str, signatures: Seque
     taken = tuple(k for k in ARTIFACT_KINDS if any(k in s.accepts for s in signatures))
     if kind not in makes:
         raise EmitError(kind, f"planner '{name}'", "cannot make this kind", [k for k in makes if k in taken])
-    if kind not in taken:
+    # A program is run by the loop itself; what its calls need is asked for step by step.
+    if kind not in taken and kind != "program":
         raise EmitError(kind, "the installed skills", "do not take this kind", [k for k in taken if k in makes])
 
 
@@ -67,7 +68,7 @@ def check_chosen(kind: ArtifactKind | None, chosen: Sequence[SkillSignature]) ->
     Raises:
         EmitError: none does.
     """
-    if kind is not None and chosen and not any(kind in s.accepts for s in chosen):
+    if kind not in (None, "program") and chosen and not any(kind in s.accepts for s in chosen):
         names = ", ".join(f"'{n}'" for n in dict.fromkeys(s.name for s in chosen))
         can = dict.fromkeys(k for s in chosen for k in s.accepts)
         raise EmitError(kind, f"the skills that this plan needs, {names},", "do not take this kind", can)

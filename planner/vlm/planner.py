@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from hiervla.planner.base import PlannerContext, RejectedAttempt
+from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.wording import conditions, step_text
 from hiervla.planner.expression import WAY_KINDS, Expression, subtasks_of
 from hiervla.planner.grounded import ground_step
@@ -29,7 +29,7 @@ from hiervla.planner.vlm.backend import Backend, Generation, Message, Sampling
 from hiervla.planner.vlm.errors import MalformedReplyError
 from hiervla.planner.vlm.lifting import lift_for
 from hiervla.planner.vlm.programs import program_answer
-from hiervla.planner.vlm.prompt import plan_prompt, point_prompt, prompt_bytes, repair_prompt
+from hiervla.planner.vlm.prompt import objected, plan_prompt, point_prompt, prompt_bytes, repair_prompt
 from hiervla.planner.vlm.seeing import read_scene, scene_prompt, scene_schema
 from hiervla.representations import (
     Artifact,
@@ -142,7 +142,7 @@ class VLMPlanner:
     def kinds(self) -> tuple[ArtifactKind, ...]:
         """Kinds of intermediate: what its family writes, and what depth and the arm's state make of a point."""
         own = self.points.kinds if isinstance(self.points, KindStrategy) else ("keypoints",)
-        return tuple(dict.fromkeys((*own, "subtasks", *WAY_KINDS)))
+        return tuple(dict.fromkeys((*own, "subtasks", *WAY_KINDS, "program")))
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """A plan whose remaining steps lead from here to the goal, or a polite no.
@@ -160,7 +160,7 @@ class VLMPlanner:
                 message='Tell me what to do, for example "put the red mug on the top shelf".',
                 provenance=Provenance(model=self.id),
             )
-        if self.programs:
+        if self.programs or context.emit == "program":
             return program_answer(self._ask, frame, instruction, context, self.repairs + 1)
         inside = self.points is None
         draft, provenance = self._ask(
@@ -169,6 +169,7 @@ class VLMPlanner:
             answer_schema(context.skills, points=inside),
             lambda text: read_answer(text, context.skills, points=inside),
             context.seed,
+            context.objections,
         )
         if draft is None:
             return Refusal(
@@ -285,10 +286,11 @@ class VLMPlanner:
         schema: Mapping[str, Any],
         read: Callable[[str], T],
         seed: int,
+        objections: Sequence[Objection] = (),
     ) -> tuple[T | None, Provenance]:
         """The answer as `read` has it, or None after all repairs; what could not be taken goes to `rejected`."""
         sampling = self.sampling.replace(seed=seed)
-        messages = [question]
+        messages = [question, *objected(objections)]
         began = time.perf_counter()
         value: T | None = None
         while True:

@@ -25,7 +25,7 @@ from hiervla.planner.vlm.answers import (
     plain_schema,
 )
 from hiervla.planner.vlm.backend import Message
-from hiervla.planner.vlm.prompt import history_text
+from hiervla.planner.vlm.prompt import history_text, situation
 from hiervla.representations import CameraFrame, Plan, Program, Provenance, Refusal, SkillSignature
 from hiervla.skills.programs import ProgramError, ProgramLimits, Vocabulary, check_program
 
@@ -139,7 +139,7 @@ def program_prompt(instruction: str, context: PlannerContext) -> Message:
         f"All that it may call:\n{Vocabulary(context.skills).stubs()}",
         _RULES,
         history_text(context.history),
-        f"Instruction: {' '.join(instruction.split())}",
+        *situation(instruction, context),
     ]
     return Message("user", "\n\n".join(p for p in parts if p))
 

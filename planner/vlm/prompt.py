@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hiervla.planner.base import PlannerContext, StepRecord
+from hiervla.planner.base import Objection, PlannerContext, StepRecord
 from hiervla.planner.embedded.wording import step_text
 from hiervla.planner.vlm.answers import SCALE, has_point
 from hiervla.planner.vlm.backend import Message
@@ -53,9 +53,25 @@ def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = Tru
         *([_POINTS + " Every step of a skill with a point has one."] if points else []),
         _FORM.replace("STEP", step),
         history_text(context.history),
-        f"Instruction: {' '.join(instruction.split())}",
+        *situation(instruction, context),
     ]
     return Message("user", "\n\n".join(p for p in parts if p))
+
+
+def situation(instruction: str, context: PlannerContext) -> list[str]:
+    """What is out of sight, what was asked for, and what was said since."""
+    unseen = [f"{r.name} ({r.place})" if r.place else r.name for r in context.unseen]
+    return [
+        f"Seen before and out of sight now: {', '.join(unseen)}." if unseen else "",
+        f"Instruction: {' '.join(instruction.split())}",
+        *(f"Said since then, and it counts more: {' '.join(words.split())}" for words in context.said),
+    ]
+
+
+def objected(objections: Sequence[Objection]) -> list[Message]:
+    """The turns of the conversation in which earlier answers to this question were sent back."""
+    turns = ((Message("assistant", o.raw_text), repair_prompt(o.problem)) for o in objections)
+    return [message for pair in turns for message in pair]
 
 
 def point_prompt(step: Step) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from hiervla.executor.agent import Agent
 from hiervla.executor.policies.base import make_policy
 from hiervla.executor.presets import world_preset
-from hiervla.executor.testing import KinematicWorld
-from hiervla.planner.base import PlannerContext
+from hiervla.executor.testing import KinematicWorld, ScriptedPlanner
+from hiervla.planner.base import Objection, PlannerContext, Remembered
+from hiervla.planner.kinds import EmitError, check_emit
 from hiervla.planner.seeing import Seeing
 from hiervla.planner.vlm import BackendError, VLMPlanner
 from hiervla.planner.vlm.answers import AnswerError
@@ -33,6 +35,8 @@ def said(*lines: str) -> str:
 
 GOOD = said("for name in things('mug', on='table'):", "    if pick(name).succeeded:", "        throw_away(name)")
 WRONG = said("pick(3)", "grasp('red mug')")
+CALL = {"skill": "pick", "args": {"object": "red mug"}, "point": {"x": 500, "y": 500}}
+PLAN = json.dumps({"seen": [], "answer": {"steps": [CALL]}})
 CODE = 'Here it is:\n```python\nif see("red mug"):\n    pick("red mug")\n```\nDone.'
 
 
@@ -133,3 +137,30 @@ def test_a_run_of_a_models_program_puts_its_looks_and_rejected_answers_on_record
         "GroundingFailed",
         "GroundingFailed",
     ]
+
+
+def test_a_program_can_be_asked_for_as_a_kind(observation: Observation) -> None:
+    backend = Fake(GOOD)
+    planner = VLMPlanner(backend)
+    check_emit("program", planner, planner.id, SKILLS)
+    plan = planner.plan(observation, "throw the mugs away", replace(CONTEXT, emit="program"))
+    assert isinstance(plan, Plan) and plan.program is not None
+    agent = Agent(world_preset("tabletop"), ScriptedPlanner([]), make_policy)
+    with pytest.raises(EmitError, match="cannot make this kind"):
+        agent.run("throw the mugs away", world=KinematicWorld(), emit="program")
+
+
+def test_the_model_is_told_what_was_said_what_is_hidden_and_what_was_wrong(observation: Observation) -> None:
+    context = replace(
+        CONTEXT,
+        said=("no, the blue one",),
+        unseen=(Remembered("green block", "drawer", 3.0),),
+        objections=(Objection("{}", "step s2 is out of the arm's reach", 1),),
+    )
+    planner = VLMPlanner(backend := Fake(PLAN))
+    assert isinstance(planner.plan(observation, "put the mug away", context), Plan)
+    (question, answer, complaint), *_ = backend.asked[0]
+    assert "green block (drawer)" in question.text
+    assert question.text.index("put the mug away") < question.text.index("no, the blue one")
+    assert (answer.role, answer.text) == ("assistant", "{}")
+    assert "out of the arm's reach" in complaint.text
