@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from hiervla.executor.record.blobs import BlobKind
+from hiervla.executor.record.codecs import Values
 from hiervla.executor.record.compare import parting, timeless
 from hiervla.executor.record.reader import RunRecord, event_type
 from hiervla.executor.record.recorder import Recorder
@@ -186,7 +187,10 @@ class CheckingRecorder(Recorder):
     def _tick(self, command: JointCommand, proprio: Proprioception) -> None:
         raise AssertionError("a replay moves nothing")
 
-    def _put(self, data: bytes, kind: BlobKind) -> str:
+    def _put_snapshot(self, data: bytes) -> str:
+        raise AssertionError("a replay stores nothing")
+
+    def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
         raise AssertionError("a replay stores nothing")
 
 
@@ -201,8 +205,8 @@ def difference(expected: EventBase, got: EventBase) -> tuple[str, Any, Any] | No
         if name == "latency_s" or name.startswith("wall_"):
             continue
         a, b = getattr(expected, name), getattr(got, name)
-        if a is b:
-            continue
+        if a is b or (name == "told" and a is None):
+            continue  # records of format 1 do not tell what their parts were told
         if name in _CLOCK_FIELDS:
             if abs(a - b) > _SAME_TIME_S:
                 return name, a, b
