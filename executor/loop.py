@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
-from hiervla.executor.activities import Parts, RobotBody
+from hiervla.executor.activities import Parts, RobotBody, Verifier
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.memory import Memory
@@ -20,6 +20,7 @@ from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
+from hiervla.executor.told import Heard, HeardPlanner, HeardVerifier
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
 from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
@@ -98,11 +99,17 @@ class Orchestrator:
         self.policies = PolicyRunner(parts, config)
         self.review = Reviewer(parts, skills)
         self.state = RunState()
+        self.heard = Heard()
 
     @property
     def planner(self) -> Planner:
         """Who plans."""
-        return self.parts.planner
+        return HeardPlanner(self.parts.planner, self.heard)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Who checks."""
+        return HeardVerifier(self.parts.verifier, self.heard)
 
     @property
     def body(self) -> RobotBody:
@@ -241,6 +248,7 @@ class Orchestrator:
                 time_s=self.body.now_s,
                 step_id=plan.remaining[0],
                 wall_latency_s=time.perf_counter() - started,
+                told=self.heard.take(),
             )
             return self._ask(instruction, f"{reason}, and what comes next is not in view")
         self.recorder.emit(
@@ -249,6 +257,7 @@ class Orchestrator:
             plan=fresh,
             reason=f"followed {reason}",
             wall_latency_s=time.perf_counter() - started,
+            told=self.heard.take(),
         )
         self.state.memory.saw(fresh, observation.time_s)
         self.recorder.sync()
@@ -284,7 +293,12 @@ class Orchestrator:
             objection = self._objection(answer, observation)
             if objection is None:
                 self.recorder.emit(
-                    PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency
+                    PlanProposed,
+                    time_s=self.body.now_s,
+                    plan=answer,
+                    reason=reason,
+                    wall_latency_s=latency,
+                    told=self.heard.take(),
                 )
                 break
             self.recorder.emit(
@@ -301,7 +315,7 @@ class Orchestrator:
                 break
         self.state.memory.saw(answer, observation.time_s)
         if isinstance(answer, Refusal):
-            self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
+            self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer, told=self.heard.take())
         self.recorder.sync()
         return answer
 
@@ -373,11 +387,12 @@ class Orchestrator:
                 step_id=step.id,
                 problem=error.problem,
                 message=str(error),
+                told=self.heard.take(),
             )
             return "not_found", str(error)
         context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
         if self.config.verify:
-            ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
+            ready = self._verdict(step, "ready", self.verifier.ready(skill, context), attempt)
             if not ready.yes:
                 return "precondition_failed", f"not ready: {ready.name} ({_evidence(ready)})"
         try:
@@ -401,9 +416,8 @@ class Orchestrator:
 
     def _lift(self, before: Observation, step: Step) -> Step:
         grounded = self.planner.ground(before, step)
-        self.recorder.emit(
-            Grounded, time_s=self.body.now_s, parent=self.body.parent, step_id=step.id, artifacts=grounded.artifacts
-        )
+        found = {"step_id": step.id, "artifacts": grounded.artifacts, "told": self.heard.take()}
+        self.recorder.emit(Grounded, time_s=self.body.now_s, parent=self.body.parent, **found)
         return grounded
 
     def _check(
@@ -417,7 +431,7 @@ class Orchestrator:
             belief=context.belief,
             after=after,
         )
-        done = self._verdict(context.step, "done", self.parts.verifier.done(skill, late), attempt)
+        done = self._verdict(context.step, "done", self.verifier.done(skill, late), attempt)
         if done.value != "no" and not (done.value == "unsure" and ended != "succeeded"):
             outcome: StepOutcome = "succeeded"
             why = f"{done.name}: {done.value}"
@@ -447,6 +461,7 @@ class Orchestrator:
             step_id=step.id,
             phase=phase,
             verdict=verdict,
+            told=self.heard.take(),
         )
         return self.review.verdict(phase, verdict, step, attempt)
 

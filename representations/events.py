@@ -22,9 +22,7 @@ class EventBase(Typed):
     id: str = Field(description="'e' and the sequence number, unique in its run")
     parent: str | None = Field(default=None, description="id of the event that this one belongs to")
     time_s: FiniteFloat = Field(description="the world's clock [s]")
-    wall_time_s: FiniteFloat = Field(
-        default=0.0, description="seconds since the epoch on the computer's clock"
-    )
+    wall_time_s: FiniteFloat = Field(default=0.0, description="seconds since the epoch on the computer's clock")
     version: Literal[1] = SCHEMA_VERSION
 
 
@@ -37,6 +35,11 @@ class FrameRecord(Typed):
     K: tuple[tuple[float, ...], ...]
     T_world_camera: tuple[tuple[float, ...], ...]
 
+
+Told = Annotated[
+    dict[str, str] | None,
+    Field(description="what the part that answers was told, in short; None in records that did not keep it"),
+]
 
 DecisionKind = Literal["plan", "step", "keypoints", "ready", "chunk", "done", "outcome"]
 """What can be looked at, held and corrected: the planner's answer, the step about to start, its grounded artifacts,
@@ -86,6 +89,7 @@ class PlanProposed(EventBase):
     plan: Plan
     reason: str = Field(default="initial", description="why the planner was asked")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class PlanRejected(EventBase):
@@ -113,6 +117,7 @@ class PlanRefused(EventBase):
 
     type: Literal["plan_refused"] = "plan_refused"
     refusal: Refusal
+    told: Told = None
 
 
 class PlanStale(EventBase):
@@ -121,6 +126,7 @@ class PlanStale(EventBase):
     type: Literal["plan_stale"] = "plan_stale"
     step_id: str = Field(description="the step that would come next")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class StepStarted(EventBase):
@@ -137,6 +143,7 @@ class Grounded(EventBase):
     type: Literal["grounded"] = "grounded"
     step_id: str
     artifacts: tuple[Artifact, ...]
+    told: Told = None
 
 
 class GroundingFailed(EventBase):
@@ -146,6 +153,7 @@ class GroundingFailed(EventBase):
     step_id: str
     problem: str
     message: str = Field(description="the error in full, with the remedy")
+    told: Told = None
 
 
 class VerdictGiven(EventBase):
@@ -155,6 +163,7 @@ class VerdictGiven(EventBase):
     step_id: str
     phase: Literal["ready", "invariant", "during", "done"]
     verdict: Verdict
+    told: Told = None
 
 
 class TransitPlanned(EventBase):
@@ -190,6 +199,7 @@ class ChunkProposed(EventBase):
     chunk: ActionChunk
     staleness_s: float = Field(description="age of its observation when tracking of the chunk begins [s]")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class StepFinished(EventBase):
