@@ -146,13 +146,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="measure on the records in this folder")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="record into this folder and leave the runs there")
     parser.add_argument("--rerun", type=int, help="runs to repeat in the simulator, instead of 1 (quick) or 5 (full)")
+    parser.add_argument("--short", action="store_true", help="record tasks of one or two steps: a fifth of the time")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     rerun = args.rerun if args.rerun is not None else (5 if args.full else 1)
     with tempfile.TemporaryDirectory(prefix="hiervla-runs-") as scratch:
         folder = args.runs or args.keep or Path(scratch)
         if args.runs is None:
-            record_runs(jobs(args.full), folder, args.workers)
+            record_runs(jobs(args.full), folder, args.workers, args.short)
         records = read_runs(folder)
         if not records:
             sys.exit(f"no run records in '{folder}'")
