@@ -44,26 +44,26 @@ class HeardPlanner:
     def __init__(self, planner: Planner, heard: Heard) -> None:
         self._planner = planner
         self._heard = heard
+        self.rejected: tuple[RejectedAttempt, ...] = planner.rejected
 
     @property
     def id(self) -> str:
         """The planner's."""
         return self._planner.id
 
-    @property
-    def rejected(self) -> tuple[RejectedAttempt, ...]:
-        """The planner's."""
-        return self._planner.rejected
-
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({**_asked(observation, context), "instruction": instruction})
-        return self._planner.plan(observation, instruction, context)
+        answer = self._planner.plan(observation, instruction, context)
+        self.rejected = self._planner.rejected
+        return answer
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({**_asked(observation, context), "plan": _listed([*plan.done, "then", *plan.remaining])})
-        return self._planner.refresh(observation, plan, context)
+        fresh = self._planner.refresh(observation, plan, context)
+        self.rejected = self._planner.rejected
+        return fresh
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
 
 from hiervla.representations._base import SCHEMA_VERSION, Sha256, Typed, Vec3
 from hiervla.representations.actions import ActionChunk
@@ -327,5 +327,5 @@ Event = Annotated[
 ]
 """Any event; ``type`` says which."""
 
-EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 """Parses any event: ``EVENT_ADAPTER.validate_json(line)``."""

@@ -96,20 +96,24 @@ class BesidePlanner:
 
     def __init__(self, below: Planner) -> None:
         self._below = below
-        self.id = f"{_BESIDE}{below.id}"
+        self.rejected: tuple[RejectedAttempt, ...] = ()
 
     @property
-    def rejected(self) -> tuple[RejectedAttempt, ...]:
+    def id(self) -> str:
         """See :class:`hiervla.planner.base.Planner`."""
-        return self._below.rejected
+        return f"{_BESIDE}{self._below.id}"
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
-        return self._below.plan(observation, instruction, context)
+        answer = self._below.plan(observation, instruction, context)
+        self.rejected = self._below.rejected
+        return answer
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
-        return self._below.refresh(observation, plan, context)
+        fresh = self._below.refresh(observation, plan, context)
+        self.rejected = self._below.rejected
+        return fresh
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""

@@ -80,7 +80,7 @@ class BlobStore:
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:
-                if os.writev(file, [head, memoryview(values).cast("B")]) != len(head) + values.nbytes:
+                if os.writev(file, [head, values.data.cast("B")]) != len(head) + values.nbytes:
                     raise OSError(28, os.strerror(28))
             finally:
                 os.close(file)
@@ -127,7 +127,8 @@ class BlobStore:
         Raises:
             BlobError: it is missing, unreadable, or another one.
         """
-        return self._values(sha256, "rgb")
+        rgb: Pixels = self._values(sha256, "rgb")
+        return rgb
 
     def depth(self, sha256: str) -> Depth:
         """A depth image (H, W) float32 [m].
@@ -135,7 +136,8 @@ class BlobStore:
         Raises:
             BlobError: it is missing, unreadable, or another one.
         """
-        return self._values(sha256, "depth")
+        depth_m: Depth = self._values(sha256, "depth")
+        return depth_m
 
     def snapshot(self, sha256: str) -> bytes:
         """A snapshot.
@@ -176,7 +178,7 @@ class BlobStore:
 
     def sync(self) -> None:
         """Push what was stored since the last call to the disk."""
-        paths = [*self._unsynced, *self._raw]
+        paths: list[Path | str] = [*self._unsynced, *self._raw]
         for path in paths:
             _fsync(path)
         if paths:

@@ -283,12 +283,14 @@ def _sums(values: Values, axis: int) -> Values:
 
 def _zigzag(values: Values) -> Values:
     signed = np.ascontiguousarray(values).view(f"<i{values.dtype.itemsize}")
-    return ((signed << 1) ^ (signed >> (8 * values.dtype.itemsize - 1))).view(values.dtype)
+    mixed: Values = ((signed << 1) ^ (signed >> (8 * values.dtype.itemsize - 1))).view(values.dtype)
+    return mixed
 
 
 def _unzigzag(values: Values) -> Values:
     one = values.dtype.type(1)
-    return (values >> one) ^ (~(values & one) + one)
+    plain: Values = (values >> one) ^ (~(values & one) + one)
+    return plain
 
 
 def _bits(residuals: Values) -> float:

@@ -126,10 +126,10 @@ class Recorder(ABC):
     def frame(self, frame: CameraFrame) -> FrameRecord:
         """Store a frame's image and depth, once for equal ones, and return the reference to it."""
         with self._lock:
-            rgb_blob = self._keep("rgb", frame.sha256, frame.name, frame.rgb)
+            rgb_blob = self._stored_once("rgb", frame.sha256, frame.name, frame.rgb)
             depth_blob = None
             if frame.depth_m is not None:
-                depth_blob = self._keep("depth", content_hash(frame.depth_m), frame.name, frame.depth_m)
+                depth_blob = self._stored_once("depth", content_hash(frame.depth_m), frame.name, frame.depth_m)
         return FrameRecord(
             image=ImageRef(
                 camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
@@ -195,7 +195,7 @@ class Recorder(ABC):
         if isinstance(event, RunFinished):
             self._finished = True
 
-    def _keep(self, kind: BlobKind, sha256: str, camera: str, values: Values) -> str:
+    def _stored_once(self, kind: BlobKind, sha256: str, camera: str, values: Values) -> str:
         if (kind, sha256) not in self._stored:
             self._put(sha256, kind, camera, values)
             self._stored.add((kind, sha256))

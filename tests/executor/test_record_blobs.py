@@ -99,14 +99,15 @@ def test_what_changed_of_an_image_gives_it_back_bit_for_bit(data: st.DataObject)
 
 def test_what_changed_does_not_fit_a_base_of_another_size() -> None:
     rgb, depth_m = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32)
-    for packed, decode, base in (
+    cases: list[tuple[bytes, Any, Any]] = [
         (encode_changed_rgb(rgb, rgb, NAME), decode_rgb, np.zeros((4, 5, 3), np.uint8)),
         (encode_changed_depth(depth_m, depth_m, NAME), decode_depth, np.zeros((4, 5), np.float32)),
         (encode_changed_rgb(rgb, rgb, NAME), decode_rgb, None),
         (encode_changed_depth(depth_m, depth_m, NAME), decode_depth, None),
-    ):
+    ]
+    for packed, decode, base in cases:
         with pytest.raises(ValueError, match="does not fit"):
-            decode(packed, base)  # type: ignore[operator]  # both take bytes and a base
+            decode(packed, base)
 
 
 @settings(max_examples=60, deadline=None)

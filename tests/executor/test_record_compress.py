@@ -118,7 +118,12 @@ def test_who_is_too_fast_waits_and_nothing_is_dropped(
     monkeypatch.setattr(compress, "_WAITING", 4)
     recorder = begin(tmp_path / "run")
     shown = [records.frame(n) for n in range(8)]
-    writing = threading.Thread(target=lambda: [see(recorder, frame) for frame in shown])
+
+    def write() -> None:
+        for frame in shown:
+            see(recorder, frame)
+
+    writing = threading.Thread(target=write)
     writing.start()
     writing.join(0.3)
     assert writing.is_alive()
