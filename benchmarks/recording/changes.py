@@ -119,8 +119,6 @@ CHANGES: Final = (
         "again = ok or (same_hand",
         "again = (same_hand",
         first_after_success_asks,
-    first_belief,
-    first_done_prob,
     ),
     Change(
         "one pointing too few",
