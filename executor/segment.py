@@ -78,7 +78,7 @@ class PolicyRunner:
             now = replace(
                 context,
                 proprio=body.proprio(),
-                elapsed_s=body.now_s - started,
+                elapsed_s=round(body.now_s - started, 6),
                 done_prob=chunk.done_prob,
                 progress=chunk.progress,
             )

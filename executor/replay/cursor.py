@@ -36,7 +36,7 @@ ASIDE: Final = (EnvelopeFired, Note, Forked, RecordSealed)
 _ASIDE_TYPES: Final = frozenset(c.model_fields["type"].default for c in ASIDE)
 _NO_DECISION: Final = (RunStarted, ObservationTaken, SnapshotTaken, Paused, Resumed)
 _SAME_TIME_S: Final = 1e-6
-_CLOCK_FIELDS: Final = frozenset(("time_s", "duration_s", "staleness_s", "observed_at_s", "sensed_at_s"))
+_CLOCK_FIELDS: Final = frozenset(("time_s", "duration_s", "staleness_s", "observed_at_s", "sensed_at_s", "elapsed_s"))
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,16 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _plain(event: EventBase, name: str) -> Any:
-    return timeless(json.loads(event.model_dump_json(include={name}))[name])
+    return _rounded(timeless(json.loads(event.model_dump_json(include={name}))[name]))
+
+
+def _rounded(value: Any) -> Any:
+    """Plain JSON, times on the world's clock without what is lost in adding up ticks."""
+    if isinstance(value, dict):
+        return {
+            k: round(v, 6) if k in _CLOCK_FIELDS and isinstance(v, float) else _rounded(v) for k, v in value.items()
+        }
+    return [_rounded(v) for v in value] if isinstance(value, list) else value
 
 
 def _type_of(event: EventBase) -> str:
