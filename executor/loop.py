@@ -416,8 +416,14 @@ class Orchestrator:
 
     def _lift(self, before: Observation, step: Step) -> Step:
         grounded = self.planner.ground(before, step)
-        found = {"step_id": step.id, "artifacts": grounded.artifacts, "told": self.heard.take()}
-        self.recorder.emit(Grounded, time_s=self.body.now_s, parent=self.body.parent, **found)
+        self.recorder.emit(
+            Grounded,
+            time_s=self.body.now_s,
+            parent=self.body.parent,
+            step_id=step.id,
+            artifacts=grounded.artifacts,
+            told=self.heard.take(),
+        )
         return grounded
 
     def _check(

@@ -126,7 +126,11 @@ class HeardVerifier:
 def _asked(observation: Observation, context: PlannerContext) -> Words:
     history = [f"{r.step.id}: {r.step}, from {r.source or '-'}: {r.outcome}" for r in context.history]
     words = {"observation": _time(observation), "history": _listed(history), "seed": str(context.seed)}
-    return {**words, "said": _listed(context.said)} if context.said else words
+    if context.said:
+        words["said"] = _listed(context.said)
+    if context.objections:
+        words["objections"] = _listed([o.problem for o in context.objections])
+    return words
 
 
 def _checked(context: SkillContext) -> Words:
