@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +35,9 @@ from hiervla.executor.replay.decisions import replay_decisions
 
 def identical(records: Sequence[RunRecord]) -> dict[str, Any]:
     """Replay the decisions of all records."""
+    computing = time.process_time()
     found = [replay_decisions(record) for record in records]
+    computing = time.process_time() - computing
     for record, one in zip(records, found, strict=True):
         if not (one.identical and one.complete):
             print(f"  not as recorded: {record.path.name}: {one.divergence}")
@@ -43,8 +46,15 @@ def identical(records: Sequence[RunRecord]) -> dict[str, Any]:
     outcomes = [record.finished.outcome if record.finished else "cut off" for record in records]
     print(f"\n{len(records)} runs: " + ", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes))))
     print(f"  replay as recorded  {rate(same, len(found))}, {sum(one.decisions for one in found)} decisions")
-    print(f"  replay speed        {speed:.0f} x robot time")
-    return {"replay_identical": same / len(found), "runs": len(found), "replay_x_realtime": speed}
+    by_cpu = sum(one.robot_s for one in found) / max(1e-9, computing)
+    print(f"  replay speed        {speed:.0f} x robot time, {by_cpu:.0f} x by computing time")
+    return {
+        "replay_identical": same / len(found),
+        "runs": len(found),
+        "runs_failed": outcomes.count("failed"),
+        "replay_x_realtime": speed,
+        "replay_x_realtime_cpu": by_cpu,
+    }
 
 
 def changes_found(records: Sequence[RunRecord], rerun: int) -> dict[str, Any]:
@@ -106,16 +116,18 @@ def logging_cost(records: Sequence[RunRecord], seconds: float) -> dict[str, Any]
     else:
         print("  Parquet + H.264 is left out: pyarrow and av are not installed")
     costs: dict[type[Writer], Cost] = {}
-    print(f"  {'':24} {'p50 ms':>8} {'p99 ms':>8} {'mean ms':>8} {'MB/min':>8}")
+    print(f"  {'':24} {'p50 ms':>8} {'p99 ms':>8} {'p99 CPU':>8} {'all CPU':>8} {'MB/min':>8}")
     for name, writer in writers.items():
         with tempfile.TemporaryDirectory(prefix="hiervla-writing-") as folder:
             cost = measure(writer(Path(folder)), Path(folder), moments)  # type: ignore[call-arg]  # all take a folder
         costs[writer] = cost
-        row = f"{cost.median_ms:8.3f} {cost.p99_ms:8.2f} {cost.mean_ms:8.2f} {cost.mb_per_minute:8.1f}"
+        row = f"{cost.median_ms:8.3f} {cost.p99_ms:8.2f} {cost.p99_cpu_ms:8.2f} {cost.mean_ms:8.2f}"
+        row += f" {cost.mb_per_minute:8.1f}"
         print(f"  {name:24} {row}")
     figures: dict[str, Any] = {
         "log_ms_per_step": costs[OwnWriter].median_ms,
         "log_p99_ms": costs[OwnWriter].p99_ms,
+        "log_p99_cpu_ms": costs[OwnWriter].p99_cpu_ms,
         "log_mean_ms": costs[OwnWriter].mean_ms,
         "mb_per_minute": costs[OwnWriter].mb_per_minute,
     }
@@ -130,9 +142,11 @@ def inspect_time(records: Sequence[RunRecord]) -> dict[str, Any]:
     source = max(records, key=len)
     with tempfile.TemporaryDirectory(prefix="hiervla-long-") as folder:
         record = make_long(source, Path(folder) / "long")
-        seconds = inspect_cold(record)
-        print(f"\ninspect of {STEPS} control steps, {len(record)} events, fresh process: {seconds:.2f} s")
-        return {"inspect_cold_s": seconds, "inspect_events": len(record)}
+        wall, cpu = inspect_cold(record)
+        print(
+            f"\ninspect of {STEPS} control steps, {len(record)} events, fresh process: {wall:.2f} s, {cpu:.2f} s of CPU"
+        )
+        return {"inspect_cold_s": wall, "inspect_cold_cpu_s": cpu, "inspect_events": len(record)}
 
 
 def read_runs(folder: Path) -> list[RunRecord]:
@@ -146,13 +160,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="measure on the records in this folder")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="record into this folder and leave the runs there")
     parser.add_argument("--rerun", type=int, help="runs to repeat in the simulator, instead of 1 (quick) or 5 (full)")
+    parser.add_argument("--short", action="store_true", help="record tasks of one or two steps: a fifth of the time")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     rerun = args.rerun if args.rerun is not None else (5 if args.full else 1)
     with tempfile.TemporaryDirectory(prefix="hiervla-runs-") as scratch:
         folder = args.runs or args.keep or Path(scratch)
         if args.runs is None:
-            record_runs(jobs(args.full), folder, args.workers)
+            record_runs(jobs(args.full), folder, args.workers, args.short)
         records = read_runs(folder)
         if not records:
             sys.exit(f"no run records in '{folder}'")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
-from hiervla.executor.activities import Parts, RobotBody
+from hiervla.executor.activities import Parts, RobotBody, Verifier
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.programs.driver import Doors, ProgramDriver
@@ -20,6 +20,7 @@ from hiervla.executor.review import Interjected, Reviewer, evidence_words, to_li
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import Ending, RunState
+from hiervla.executor.told import Heard, HeardPlanner, HeardVerifier
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
 from hiervla.planner.kinds import check_chosen
 from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
@@ -63,11 +64,17 @@ class Orchestrator:
         self.state = RunState()
         doors = Doors(self._look, self._context, self._refreshed, self._record_rejected)
         self.programs = ProgramDriver(parts, skills, config, seed, self.state, doors)
+        self.heard = Heard()
 
     @property
     def planner(self) -> Planner:
         """Who plans."""
-        return self.parts.planner
+        return HeardPlanner(self.parts.planner, self.heard)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Who checks."""
+        return HeardVerifier(self.parts.verifier, self.heard)
 
     @property
     def body(self) -> RobotBody:
@@ -224,6 +231,7 @@ class Orchestrator:
                 time_s=self.body.now_s,
                 step_id=plan.remaining[0],
                 wall_latency_s=time.perf_counter() - started,
+                told=self.heard.take(),
             )
             return None
         self.recorder.emit(
@@ -232,6 +240,7 @@ class Orchestrator:
             plan=fresh,
             reason=reason,
             wall_latency_s=time.perf_counter() - started,
+            told=self.heard.take(),
         )
         self.state.memory.saw(fresh, observation.time_s)
         self.recorder.sync()
@@ -273,7 +282,12 @@ class Orchestrator:
             objection = self._objection(answer, observation)
             if objection is None:
                 self.recorder.emit(
-                    PlanProposed, time_s=self.body.now_s, plan=answer, reason=reason, wall_latency_s=latency
+                    PlanProposed,
+                    time_s=self.body.now_s,
+                    plan=answer,
+                    reason=reason,
+                    wall_latency_s=latency,
+                    told=self.heard.take(),
                 )
                 break
             self.recorder.emit(
@@ -290,7 +304,7 @@ class Orchestrator:
                 break
         self.state.memory.saw(answer, observation.time_s)
         if isinstance(answer, Refusal):
-            self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
+            self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer, told=self.heard.take())
         self.recorder.sync()
         return answer
 
@@ -362,11 +376,12 @@ class Orchestrator:
                 step_id=step.id,
                 problem=error.problem,
                 message=str(error),
+                told=self.heard.take(),
             )
             return "not_found", str(error)
         context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
         if self.config.verify:
-            ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
+            ready = self._verdict(step, "ready", self.verifier.ready(skill, context), attempt)
             if not ready.yes:
                 return "precondition_failed", f"not ready: {ready.name} ({evidence_words(ready)})"
         try:
@@ -391,7 +406,12 @@ class Orchestrator:
     def _lift(self, before: Observation, step: Step) -> Step:
         grounded = self.planner.ground(before, step)
         self.recorder.emit(
-            Grounded, time_s=self.body.now_s, parent=self.body.parent, step_id=step.id, artifacts=grounded.artifacts
+            Grounded,
+            time_s=self.body.now_s,
+            parent=self.body.parent,
+            step_id=step.id,
+            artifacts=grounded.artifacts,
+            told=self.heard.take(),
         )
         return grounded
 
@@ -406,7 +426,7 @@ class Orchestrator:
             belief=context.belief,
             after=after,
         )
-        done = self._verdict(context.step, "done", self.parts.verifier.done(skill, late), attempt)
+        done = self._verdict(context.step, "done", self.verifier.done(skill, late), attempt)
         if done.value != "no" and not (done.value == "unsure" and ended != "succeeded"):
             outcome: StepOutcome = "succeeded"
             why = f"{done.name}: {done.value}"
@@ -436,6 +456,7 @@ class Orchestrator:
             step_id=step.id,
             phase=phase,
             verdict=verdict,
+            told=self.heard.take(),
         )
         return self.review.verdict(phase, verdict, step, attempt)
 

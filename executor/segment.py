@@ -11,6 +11,7 @@ from typing import Literal
 from hiervla.executor.activities import Parts
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
+from hiervla.executor.told import Heard, HeardPolicy, HeardVerifier
 from hiervla.representations import ActionChunk, Observation, Verdict
 from hiervla.representations.events import ChunkProposed, VerdictGiven
 from hiervla.representations.plans import StepOutcome
@@ -32,6 +33,7 @@ class PolicyRunner:
     def __init__(self, parts: Parts, config: LoopConfig) -> None:
         self._parts = parts
         self._config = config
+        self._heard = Heard()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
 
     def close(self) -> None:
@@ -53,7 +55,7 @@ class PolicyRunner:
             Outcome of the policy's part and the reason in words; "succeeded" means that it ended by itself.
         """
         body, config = self._parts.body, self._config
-        policy = self._parts.policy_for(skill.runner(context.step))
+        policy = HeardPolicy(self._parts.policy_for(skill.runner(context.step)), self._heard)
         policy.reset(context.step, seed)
         body.start_tracking()
         started = body.now_s
@@ -76,7 +78,7 @@ class PolicyRunner:
             now = replace(
                 context,
                 proprio=body.proprio(),
-                elapsed_s=body.now_s - started,
+                elapsed_s=round(body.now_s - started, 6),
                 done_prob=chunk.done_prob,
                 progress=chunk.progress,
             )
@@ -90,12 +92,13 @@ class PolicyRunner:
             timer = Timer(skill.naive_s)(context)
             self._log(context, "during", timer)
             return ("succeeded", "timer") if timer.yes else None
-        invariant = self._parts.verifier.holds(skill, context) if self._config.verify else None
+        verifier = HeardVerifier(self._parts.verifier, self._heard)
+        invariant = verifier.holds(skill, context) if self._config.verify else None
         if invariant is not None:
             self._log(context, "invariant", invariant)
             if not invariant.yes:
                 return "lost_object", f"{invariant.name}: {invariant.value}"
-        verdict = self._parts.verifier.stop(skill, context)
+        verdict = verifier.stop(skill, context)
         self._log(context, "during", verdict)
         if not verdict.yes:
             return None
@@ -133,6 +136,7 @@ class PolicyRunner:
             chunk=chunk,
             staleness_s=self._parts.body.now_s - chunk.observed_at_s,
             wall_latency_s=latency,
+            told=self._heard.take(),
         )
 
     def _log(self, context: SkillContext, phase: Literal["invariant", "during"], verdict: Verdict) -> None:
@@ -143,6 +147,7 @@ class PolicyRunner:
             step_id=context.step.id,
             phase=phase,
             verdict=verdict,
+            told=self._heard.take(),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
 
 from hiervla.representations._arrays import Array
 from hiervla.representations._base import SCHEMA_VERSION, Fraction, Quaternion, Sha256, Typed, Vec3
@@ -289,7 +289,7 @@ ArtifactKind = Literal[
 
 ARTIFACT_KINDS: tuple[ArtifactKind, ...] = get_args(ArtifactKind)
 
-ARTIFACT_ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Artifact)
+ARTIFACT_ADAPTER: TypeAdapter[Artifact] = TypeAdapter(Artifact, config=ConfigDict(defer_build=True))
 """Parses any artifact: ``ARTIFACT_ADAPTER.validate_json(text)``."""
 
 

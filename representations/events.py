@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
 
 from hiervla.representations._base import SCHEMA_VERSION, Sha256, Typed, Vec3
 from hiervla.representations.actions import ActionChunk
@@ -36,6 +36,11 @@ class FrameRecord(Typed):
     K: tuple[tuple[float, ...], ...]
     T_world_camera: tuple[tuple[float, ...], ...]
 
+
+Told = Annotated[
+    dict[str, str] | None,
+    Field(description="what the part that answers was told, in short; None in records that did not keep it"),
+]
 
 DecisionKind = Literal["plan", "step", "keypoints", "ready", "chunk", "done", "outcome"]
 """What can be looked at, held and corrected: the planner's answer, the step about to start, its grounded artifacts,
@@ -85,6 +90,7 @@ class PlanProposed(EventBase):
     plan: Plan
     reason: str = Field(default="initial", description="why the planner was asked")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class PlanRejected(EventBase):
@@ -112,6 +118,7 @@ class PlanRefused(EventBase):
 
     type: Literal["plan_refused"] = "plan_refused"
     refusal: Refusal
+    told: Told = None
 
 
 class PlanStale(EventBase):
@@ -120,6 +127,7 @@ class PlanStale(EventBase):
     type: Literal["plan_stale"] = "plan_stale"
     step_id: str = Field(description="the step that would come next")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class StepStarted(EventBase):
@@ -136,6 +144,7 @@ class Grounded(EventBase):
     type: Literal["grounded"] = "grounded"
     step_id: str
     artifacts: tuple[Artifact, ...]
+    told: Told = None
 
 
 class GroundingFailed(EventBase):
@@ -145,6 +154,7 @@ class GroundingFailed(EventBase):
     step_id: str
     problem: str
     message: str = Field(description="the error in full, with the remedy")
+    told: Told = None
 
 
 class VerdictGiven(EventBase):
@@ -154,6 +164,7 @@ class VerdictGiven(EventBase):
     step_id: str
     phase: Literal["ready", "invariant", "during", "done"]
     verdict: Verdict
+    told: Told = None
 
 
 class TransitPlanned(EventBase):
@@ -189,6 +200,7 @@ class ChunkProposed(EventBase):
     chunk: ActionChunk
     staleness_s: float = Field(description="age of its observation when tracking of the chunk begins [s]")
     wall_latency_s: float = 0.0
+    told: Told = None
 
 
 class StepFinished(EventBase):
@@ -366,5 +378,5 @@ Event = Annotated[
 ]
 """Any event; ``type`` says which."""
 
-EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 """Parses any event: ``EVENT_ADAPTER.validate_json(line)``."""

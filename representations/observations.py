@@ -60,7 +60,7 @@ class CameraFrame(Typed):
     def sha256(self) -> str:
         """Content address of the colour image: hash of its shape and pixels."""
         digest = hashlib.sha256(repr(self.rgb.shape).encode())
-        digest.update(np.ascontiguousarray(self.rgb).tobytes())
+        digest.update(np.ascontiguousarray(self.rgb).data)
         return digest.hexdigest()
 
     def require_depth(self) -> np.ndarray[Any, Any]:

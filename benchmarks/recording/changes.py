@@ -5,8 +5,8 @@ first is worked out from the record alone, by what the changed line means, witho
 the answer that a decision replay of the changed orchestrator has to find. :mod:`benchmarks.recording.rerun` holds
 those answers against runs of the changed orchestrator in the simulator.
 
-Left out are changes that only alter what the planner, the policy or the checks are told (seeds, history, belief):
-decision replay takes their answers from the record, so that nothing is there to be found.
+The last few alter only what planner, policy or checks are told: their answers come from the record, and what shows the
+change is what the record keeps of the questions. Records of format 1 do not keep it, so there they change nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from benchmarks.recording.first_changed import (
     attempt_counts_all,
     failure_counts_double,
     first_after_success_asks,
+    first_belief,
+    first_done_prob,
     first_done_swapped,
     first_going_home_to_give_up,
+    first_history,
     first_home,
     first_home_after_policy,
     first_longer_chunk,
     first_look,
     first_of_several_steps,
+    first_other_seed,
     first_ready,
     first_retry_too_many,
     first_second_pointing,
@@ -144,6 +148,34 @@ CHANGES: Final = (
         "max(1, config.chunk_rows * round(",
         "max(1, (config.chunk_rows + 1) * round(",
         first_longer_chunk,
+    ),
+    Change(
+        "the planner is not told what was done",
+        "loop",
+        "history=tuple(self.state.history)",
+        "history=()",
+        first_history,
+    ),
+    Change(
+        "one seed for all attempts",
+        "loop",
+        "seed = self.seed + 1009 * self.state.attempts + attempt",
+        "seed = self.seed",
+        first_other_seed,
+    ),
+    Change(
+        "checks are not told what is held",
+        "loop",
+        "proprio=self.body.proprio(), belief=self.state.belief)",
+        "proprio=self.body.proprio())",
+        first_belief,
+    ),
+    Change(
+        "the policy's belief that it is done is kept from the termination",
+        "segment",
+        "                done_prob=chunk.done_prob,\n",
+        "",
+        first_done_prob,
     ),
     Change("a timeout taken as an end", "segment", 'return "timed_out", f', 'return "succeeded", f', first_timeout),
 )

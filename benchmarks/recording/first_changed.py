@@ -67,6 +67,10 @@ class Story:
         """The events of a class."""
         return (e for e in self.events if isinstance(e, kind))
 
+    def of_answers(self) -> Iterator[ev.PlanProposed | ev.PlanRefused | ev.PlanStale]:
+        """The planner's answers."""
+        return (e for e in self.events if isinstance(e, ev.PlanProposed | ev.PlanRefused | ev.PlanStale))
+
     def answer_after(self, event: Event) -> Event | None:
         """What the planner answered next; None when the run ends before."""
         for later in self.events[self._place[event.id] + 1 :]:
@@ -290,3 +294,28 @@ def first_timeout(story: Story) -> int | None:
         if attempt.finished is not None and attempt.finished.outcome == "timed_out":
             return _line(attempt.finished)
     return None
+
+
+def first_history(story: Story) -> int | None:
+    """The first answer of a planner that was told of attempts."""
+    return next((_line(e) for e in story.of_answers() if e.told and e.told.get("history", "0") != "0"), None)
+
+
+def first_other_seed(story: Story) -> int | None:
+    """The first chunk of an attempt after the first one, which has another seed than the run."""
+    for number, attempt in enumerate(story.attempts):
+        chunks = [e for e in attempt.events if isinstance(e, ev.ChunkProposed) and e.told]
+        if chunks and (number or attempt.started.attempt):
+            return _line(chunks[0])
+    return None
+
+
+def first_belief(story: Story) -> int | None:
+    """The first verdict of a check that was told of something in the hand."""
+    told = (e for e in story.of(ev.VerdictGiven) if e.told)
+    return next((_line(e) for e in told if e.told and e.told["held"] != "nothing"), None)
+
+
+def first_done_prob(story: Story) -> int | None:
+    """The first verdict of a termination or an invariant that was told what the policy believes."""
+    return next((_line(e) for e in story.of(ev.VerdictGiven) if e.told and "done_prob" in e.told), None)

@@ -1,4 +1,4 @@
-"""Recorded runs to measure on: tasks of all families, refusals, and runs that fail because the hand misses."""
+"""Recorded runs to measure on: tasks of all families, refusals, and runs that fail because some part errs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from hiervla.executor.config import LoopConfig
     from hiervla.executor.policies.base import Policy
     from hiervla.executor.record.reader import RunRecord
-    from hiervla.representations import ActionChunk, Observation, Step
+    from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
+    from hiervla.representations import ActionChunk, Observation, Plan, Refusal, Step
 
 WORLD: Final = "tabletop-random"
-CLUMSY: Final = "clumsy-flow"
+Fault = Literal["", "misses", "drops", "beside"]
+_ERRING_POLICIES: Final = {"misses": "clumsy-flow", "drops": "dropping-flow"}
+_BESIDE: Final = "beside-"
 _MISS_M: Final = np.array([0.0, 0.05, 0.0])
+_BESIDE_M: Final = np.array([0.0, 0.08, 0.0])
+_SHORT: Final = {"wipe": 3, "swap": 4}
+"""Steps of the longest short task, where no task of a family has two."""
 
 
 @dataclass(frozen=True)
@@ -33,45 +39,93 @@ class Job:
     Attributes:
         family: of the task; ``refuse`` for a request that cannot be carried out.
         seed: of scene, wording and sampling.
-        clumsy: whether the hand misses everything by 5 cm.
+        fault: what errs: the hand ``misses`` everything by 5 cm; it opens and ``drops`` what it holds; the planner
+            points 8 cm ``beside`` what it means; nothing.
+        retries: further attempts at a step before giving up; None for the default.
         naive: whether the naive loop runs.
     """
 
     family: str
     seed: int
-    clumsy: bool = False
+    fault: Fault = ""
+    retries: int | None = None
     naive: bool = False
 
 
 def jobs(full: bool) -> list[Job]:
-    """A hundred runs, or four; of the hundred 18 are meant to go wrong, and others do."""
+    """A hundred runs, or four; of the hundred 40 are meant to go wrong or to end early, and others do."""
     if not full:
-        return [Job("shelf", 0), Job("wipe", 1), Job("drawer", 2, clumsy=True), Job("refuse", 3)]
-    whole = [Job(family, seed) for seed in range(13) for family in FAMILIES]
-    clumsy = [Job(family, 100 + seed, clumsy=True) for seed in range(2) for family in FAMILIES]
-    naive = [Job(family, 200, naive=True) for family in FAMILIES[:4]]
-    return [*whole, *clumsy, *naive, *(Job("refuse", 300 + seed) for seed in range(6))]
+        return [Job("shelf", 0), Job("wipe", 1), Job("drawer", 2, "misses"), Job("refuse", 3)]
+    whole = [Job(family, seed) for seed in range(10) for family in FAMILIES]
+    faults: tuple[Fault, ...] = ("misses", "drops", "beside")
+    carrying = ("shelf", "stack", "clear_table")
+    erring = [Job(f, 100 + n, fault, retries=1) for n in range(2) for fault in faults for f in carrying]
+    tight = [Job(family, 150, "misses", retries=0) for family in FAMILIES]
+    naive = [Job(family, 200 + seed, naive=True) for seed in range(2) for family in FAMILIES[:4]]
+    return [*whole, *erring, *tight, *naive, *(Job("refuse", 300 + seed) for seed in range(8))]
 
 
-class Clumsy:
-    """A policy whose hand misses: its chunks lie 5 cm beside what the policy below it wants."""
+class ErringPolicy:
+    """A policy whose hand misses, or opens when it should hold."""
 
-    id = CLUMSY
-
-    def __init__(self, below: Policy) -> None:
+    def __init__(self, below: Policy, fault: Fault) -> None:
         self._below = below
+        self._fault = fault
+        self.id = _ERRING_POLICIES[fault]
+        self._chunks = 0
 
     def reset(self, step: Step, seed: int) -> None:
         """See :class:`hiervla.executor.policies.base.Policy`."""
+        self._chunks = 0
         self._below.reset(step, seed)
 
     def act(self, observation: Observation, step: Step) -> ActionChunk:
         """See :class:`hiervla.executor.policies.base.Policy`."""
         chunk = self._below.act(observation, step)
-        return chunk.model_copy(update={"positions": chunk.positions + _MISS_M, "policy": self.id})
+        self._chunks += 1
+        changed: dict[str, Any] = {"policy": self.id}
+        if self._fault == "misses":
+            changed["positions"] = chunk.positions + _MISS_M
+        elif self._chunks > 2:
+            changed["gripper"] = np.ones_like(chunk.gripper)
+        return chunk.model_copy(update=changed)
 
 
-def make_agent(config: LoopConfig, *, clumsy: bool) -> Agent:
+class BesidePlanner:
+    """A planner whose points lie 8 cm beside what the planner below it means."""
+
+    def __init__(self, below: Planner) -> None:
+        self._below = below
+        self.rejected: tuple[RejectedAttempt, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """See :class:`hiervla.planner.base.Planner`."""
+        return f"{_BESIDE}{self._below.id}"
+
+    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        """See :class:`hiervla.planner.base.Planner`."""
+        answer = self._below.plan(observation, instruction, context)
+        self.rejected = self._below.rejected
+        return answer
+
+    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
+        """See :class:`hiervla.planner.base.Planner`."""
+        fresh = self._below.refresh(observation, plan, context)
+        self.rejected = self._below.rejected
+        return fresh
+
+    def ground(self, observation: Observation, step: Step) -> Step:
+        """See :class:`hiervla.planner.base.Planner`."""
+        from hiervla.executor.blame.exchange import moved
+        from hiervla.executor.policies.base import target_point
+
+        found = self._below.ground(observation, step)
+        x, y, z = (float(v) for v in target_point(found) + _BESIDE_M)
+        return moved(found, (x, y, z))
+
+
+def make_agent(config: LoopConfig, fault: Fault) -> Agent:
     """An agent with the shipped parts, as the runs here are recorded and re-run with."""
     import torch
 
@@ -83,34 +137,39 @@ def make_agent(config: LoopConfig, *, clumsy: bool) -> Agent:
     # Two workers share two cores; more threads than that only spin.
     torch.set_num_threads(1)
     flow = make_policy("flow")
-    policy: Policy = Clumsy(flow) if clumsy else flow
+    planner = make_planner("embedded")
+    policy: Policy = ErringPolicy(flow, fault) if fault in _ERRING_POLICIES else flow
     return Agent(
         world_preset(WORLD),
-        make_planner("embedded"),
+        BesidePlanner(planner) if fault == "beside" else planner,
         lambda name: policy,
         config=config,
-        policy_id=CLUMSY if clumsy else "flow",
+        policy_id=policy.id,
     )
 
 
-def record_run(job: Job, folder: str) -> tuple[str, str]:
+def record_run(job: Job, folder: str, short: bool = False) -> tuple[str, str]:
     """Record one run; returns its outcome and its folder."""
     from hiervla.executor.config import LoopConfig
     from hiervla.training.tasks.tabletop import sample_scene_for
     from hiervla.worlds.tabletop.world import TabletopWorld
 
-    shortest = 0 if job.family == "refuse" else 3
-    scene, task = sample_scene_for(job.family, FIRST_SEED + job.seed, "test", min_steps=shortest, max_steps=MAX_STEPS)
-    agent = make_agent(LoopConfig.naive() if job.naive else LoopConfig(), clumsy=job.clumsy)
+    least, most = (1, _SHORT.get(job.family, 2)) if short else (3, MAX_STEPS)
+    least = 0 if job.family == "refuse" else least
+    scene, task = sample_scene_for(job.family, FIRST_SEED + job.seed, "test", min_steps=least, max_steps=most)
+    config = LoopConfig.naive() if job.naive else LoopConfig()
+    if job.retries is not None:
+        config = config.replace(max_retries=job.retries)
+    agent = make_agent(config, job.fault)
     with TabletopWorld(scene) as world:
         result = agent.run(task.instruction, seed=job.seed, scene=scene, world=world, record=folder)
     return result.outcome, str(result.record)
 
 
-def record_runs(todo: list[Job], folder: Path, workers: int) -> None:
-    """Record all of them, in processes."""
+def record_runs(todo: list[Job], folder: Path, workers: int, short: bool) -> None:
+    """Record all of them, in processes; short tasks have one or two steps where the longer ones have three to eight."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(record_run, job, str(folder)): job for job in todo}
+        waiting = {pool.submit(record_run, job, str(folder), short): job for job in todo}
         for number, done in enumerate(as_completed(waiting), 1):
             outcome, path = done.result()
             print(f"recorded {number} of {len(todo)}: {waiting[done]} {outcome} {Path(path).name}", file=sys.stderr)
@@ -120,7 +179,10 @@ def agent_of(record: RunRecord) -> Agent:
     """An agent like the one of a record that was made here."""
     from hiervla.executor.replay.decisions import recorded_config
 
-    return make_agent(recorded_config(record), clumsy=record.manifest.policy == CLUMSY)
+    erring = {policy: fault for fault, policy in _ERRING_POLICIES.items()}
+    beside = record.manifest.planner.startswith(_BESIDE)
+    fault: Any = "beside" if beside else erring.get(record.manifest.policy, "")
+    return make_agent(recorded_config(record), fault)
 
 
 def world_of(record: RunRecord) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hiervla.executor.record.draw import Colour
+from hiervla.executor.record.draw import COLOURS, Colour
 from hiervla.executor.record.draw_space import projected
 from hiervla.executor.record.errors import BlobError
 from hiervla.executor.record.light import AnyEvent
@@ -32,7 +32,6 @@ from hiervla.representations import events as ev
 from hiervla.representations.events import FrameRecord
 
 Points: TypeAlias = "tuple[tuple[float, float], ...]"
-COLOURS: tuple[Colour, ...] = ((255, 0, 200), (0, 220, 255), (255, 220, 0), (120, 255, 60))
 
 
 @dataclass(frozen=True)

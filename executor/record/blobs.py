@@ -1,157 +1,248 @@
-"""Content-addressed files of a record: images, depth, physical snapshots, suspended programs.
+"""The ``blobs`` folder of a record: images, depth and physical snapshots, each a file that is named by a hash.
 
-``rgb``: PNG, the very pixels. ``snapshot``: zlib. ``program``: the sandbox's own bytes, which nothing here ever loads
-(:mod:`hiervla.skills.programs.sandbox` says why). ``depth``: magic ``HVD1``, a mode byte, height and width (uint32,
-little endian), then zstandard of unsigned integers: each row as differences from the left neighbour modulo their
-range, all lowest bytes first, then all second bytes, and so on. Mode 1 and 2: uint16 in units of 0.1 mm (65535 stands
-for NaN); mode 1 multiplies in float32, mode 2 in float64. Mode 0: the bits of float32 as uint32. The first of the
-modes 1, 2, 0 that gives back the very bits is taken.
+An image or a depth image is named by the hash of its shape and values, so that its name is known before it is
+compressed. It is first kept as it is, and compressed later; see :mod:`hiervla.executor.record.compress`. A snapshot is
+zlib, named by the hash of the file; so are all files of records of format 1. A suspended program is the sandbox's own
+bytes, which nothing here ever loads (:mod:`hiervla.skills.programs.sandbox` says why).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import os
-import struct
+import threading
 import zlib
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal
 
-import numpy as np
-
+from hiervla.executor.record import codecs
+from hiervla.executor.record.codecs import Depth, Pixels, Values
 from hiervla.executor.record.errors import BlobError, RecordWriteError
 
 BlobKind = Literal["rgb", "depth", "snapshot", "program"]
-Pixels: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
-Depth: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
+BLOBS_FOLDER: Final = "blobs"
 
-EXTENSIONS: dict[BlobKind, str] = {"rgb": "png", "depth": "depth", "snapshot": "snapshot", "program": "monty"}
-BLOBS_FOLDER = "blobs"
+WHOLE_RGB, OTHER_RGB, OLD_RGB = "webp", "rgb", "png"
+# An image may be compressed while somebody reads: its raw file is then gone, and the compressed one is there.
+_EXTENSIONS: Final[dict[BlobKind, tuple[str, ...]]] = {
+    "rgb": (WHOLE_RGB, OTHER_RGB, WHOLE_RGB, OLD_RGB),
+    "depth": ("depth",),
+    "snapshot": ("snapshot",),
+    "program": ("monty",),
+}
+_RAW: Final[dict[BlobKind, str]] = {"rgb": OTHER_RGB, "depth": "depth"}
+_KEPT_BASES: Final = 4
+_MAX_SNAPSHOT: Final = 256 * 1024 * 1024
 
-_DEPTH_HEAD = struct.Struct("<4sBII")
-_DEPTH_MAGIC = b"HVD1"
-_DEPTH_UNIT_M = 1e-4
-_DEPTH_NAN = 65535
-_MAX_PIXELS = 64_000_000
-_MAX_SNAPSHOT = 256 * 1024 * 1024
 
-
-def blob_name(sha256: str, kind: BlobKind) -> str:
+def blob_name(sha256: str, kind: BlobKind, extension: str | None = None) -> str:
     """Path of a blob relative to its record."""
-    return f"{BLOBS_FOLDER}/{sha256}.{EXTENSIONS[kind]}"
+    return f"{BLOBS_FOLDER}/{sha256}.{extension or _EXTENSIONS[kind][0]}"
 
 
 class BlobStore:
-    """The ``blobs`` folder of one record."""
+    """The ``blobs`` folder of one record; several threads may read."""
 
     def __init__(self, record: Path) -> None:
         self.record = record
         self.folder = record / BLOBS_FOLDER
         self._unsynced: list[Path] = []
+        self._raw: set[str] = set()
+        self._stored: set[tuple[BlobKind, str]] = set()
+        self._bases: dict[tuple[BlobKind, str], Values] = {}
+        self._lock = threading.Lock()
 
-    def put(self, data: bytes, kind: BlobKind) -> str:
-        """Store bytes under their hash, whole or not at all; returns the hash.
+    def put_snapshot(self, data: bytes) -> str:
+        """Store a snapshot, whole or not at all; returns its name.
 
         Raises:
             RecordWriteError: the disk refused.
         """
+        return self._put_file(encode_snapshot(data), "snapshot")
+
+    def put_program(self, data: bytes) -> str:
+        """Store what a suspended program's sandbox saves, whole or not at all; returns its name.
+
+        Raises:
+            RecordWriteError: the disk refused.
+        """
+        return self._put_file(data, "program")
+
+    def _put_file(self, data: bytes, kind: BlobKind) -> str:
+        """A file that is named by the hash of its bytes."""
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self.record / blob_name(sha256, kind)
-        if path.exists():
-            return sha256
-        temporary = self.folder / f".writing-{sha256}"
+        if (kind, sha256) not in self._stored:
+            self._unsynced.append(self._write(sha256, _EXTENSIONS[kind][0], data))
+            self._stored.add((kind, sha256))
+        return sha256
+
+    def put_raw(self, sha256: str, kind: BlobKind, values: Values) -> bool:
+        """Keep an image or a depth image as it is; False where it is there already.
+
+        This is what a control loop waits for, so it does without a second name: a file that was cut off by the end of
+        the process is not named by any event.
+
+        Raises:
+            RecordWriteError: the disk refused.
+        """
+        if (kind, sha256) in self._stored:
+            return False
+        path = f"{self.folder}/{sha256}.{_RAW[kind]}"
+        head = codecs.raw_head(values)
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            try:
+                if os.writev(file, [head, values.data.cast("B")]) != len(head) + values.nbytes:
+                    raise OSError(28, os.strerror(28))
+            finally:
+                os.close(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise RecordWriteError(self.record, error.strerror or str(error)) from error
+        self._stored.add((kind, sha256))
+        self._raw.add(path)
+        return True
+
+    def put_compressed(self, sha256: str, kind: BlobKind, body: bytes) -> None:
+        """Put a compressed image or depth image in the place of the one that was kept as it is.
+
+        Raises:
+            RecordWriteError: the disk refused; what was there is still there.
+        """
+        extension = "depth" if kind == "depth" else OTHER_RGB if codecs.base_of(body) else WHOLE_RGB
+        self._unsynced.append(self._write(sha256, extension, codecs.sealed(body)))
+        raw = f"{self.folder}/{sha256}.{_RAW[kind]}"
+        self._raw.discard(raw)
+        if extension != _RAW[kind]:
+            os.unlink(raw)
+
+    def copy(self, other: BlobStore, sha256: str, kind: BlobKind) -> None:
+        """Copy a blob of another record, and what it is based on.
+
+        Raises:
+            BlobError: it is missing or damaged there.
+            RecordWriteError: the disk refused.
+        """
+        if (kind, sha256) in self._stored:
+            return
+        name, data = other.read(sha256, kind)
+        extension = name.rsplit(".", 1)[1]
+        if extension in {OTHER_RGB, "depth"} and (base := codecs.base_of(data)) is not None:
+            self.copy(other, base, kind)
+        self._unsynced.append(self._write(sha256, extension, data))
+        self._stored.add((kind, sha256))
+
+    def image(self, sha256: str) -> Pixels:
+        """An image (H, W, 3) uint8.
+
+        Raises:
+            BlobError: it is missing, unreadable, or another one.
+        """
+        rgb: Pixels = self._values(sha256, "rgb")
+        return rgb
+
+    def depth(self, sha256: str) -> Depth:
+        """A depth image (H, W) float32 [m].
+
+        Raises:
+            BlobError: it is missing, unreadable, or another one.
+        """
+        depth_m: Depth = self._values(sha256, "depth")
+        return depth_m
+
+    def snapshot(self, sha256: str) -> bytes:
+        """A snapshot.
+
+        Raises:
+            BlobError: it is missing or unreadable.
+        """
+        name, data = self.read(sha256, "snapshot")
+        try:
+            return decode_snapshot(data)
+        except ValueError as error:
+            raise BlobError(self.record, name, str(error)) from None
+
+    def read(self, sha256: str, kind: BlobKind) -> tuple[str, bytes]:
+        """A blob's file, relative to the record, and its bytes, checked against its checksum or its name.
+
+        Raises:
+            BlobError: it is missing, unreadable, or not what was written.
+        """
+        for extension in _EXTENSIONS[kind]:
+            name = blob_name(sha256, kind, extension)
+            try:
+                data = (self.record / name).read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise BlobError(self.record, name, f"cannot be read ({error.strerror})") from None
+            if _named_by_file(extension, data):
+                if hashlib.sha256(data).hexdigest() != sha256:
+                    raise BlobError(self.record, name, "does not match its hash")
+                return name, data
+            try:
+                codecs.unsealed(data)
+            except ValueError as error:
+                raise BlobError(self.record, name, str(error)) from None
+            return name, data
+        raise BlobError(self.record, blob_name(sha256, kind), "is missing")
+
+    def sync(self) -> None:
+        """Push what was stored since the last call to the disk."""
+        paths: list[Path | str] = [*self._unsynced, *self._raw]
+        for path in paths:
+            _fsync(path)
+        if paths:
+            _fsync(self.folder)
+        self._unsynced.clear()
+        self._raw.clear()
+
+    def _values(self, sha256: str, kind: BlobKind, *, may_be_based: bool = True) -> Any:
+        name, data = self.read(sha256, kind)
+        try:
+            if name.endswith(f".{OLD_RGB}"):
+                return codecs.decode_old_rgb(data)
+            if kind == "depth" and codecs.is_old_depth(data):
+                return codecs.decode_old_depth(data)
+            body = codecs.unsealed(data)
+            base = codecs.base_of(body)
+            if base is not None and not may_be_based:
+                raise ValueError("is a base and is based on another")
+            decode = codecs.decode_rgb if kind == "rgb" else codecs.decode_depth
+            values = decode(body, None if base is None else self._base(base, kind))
+        except ValueError as error:
+            raise BlobError(self.record, name, str(error)) from None
+        if codecs.content_hash(values) != sha256:
+            raise BlobError(self.record, name, "does not match its hash")
+        return values
+
+    def _base(self, sha256: str, kind: BlobKind) -> Any:
+        """A base; the last few are kept, since what follows is based on them too."""
+        with self._lock:
+            found = self._bases.get((kind, sha256))
+        if found is None:
+            found = self._values(sha256, kind, may_be_based=False)
+            with self._lock:
+                self._bases[kind, sha256] = found
+                while len(self._bases) > _KEPT_BASES:
+                    del self._bases[next(iter(self._bases))]
+        return found
+
+    def _write(self, sha256: str, extension: str, data: bytes) -> Path:
+        path = self.folder / f"{sha256}.{extension}"
+        temporary = self.folder / f".writing-{path.name}"
+        try:
+            with open(temporary, "wb", buffering=0) as file:
+                written = file.write(data)
+            if written != len(data):
+                raise OSError(28, os.strerror(28))
             os.replace(temporary, path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise RecordWriteError(self.record, error.strerror or str(error)) from error
-        self._unsynced.append(path)
-        return sha256
-
-    def get(self, sha256: str, kind: BlobKind) -> bytes:
-        """The bytes of a blob, checked against its name.
-
-        Raises:
-            BlobError: it is missing, unreadable, or holds other bytes.
-        """
-        name = blob_name(sha256, kind)
-        try:
-            data = (self.record / name).read_bytes()
-        except FileNotFoundError:
-            raise BlobError(self.record, name, "is missing") from None
-        except OSError as error:
-            raise BlobError(self.record, name, f"cannot be read ({error.strerror})") from None
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise BlobError(self.record, name, "does not match its hash")
-        return data
-
-    def sync(self) -> None:
-        """Push what was stored since the last call to the disk."""
-        if not self._unsynced:
-            return
-        for path in self._unsynced:
-            _fsync(path)
-        _fsync(self.folder)
-        self._unsynced.clear()
-
-
-def encode_rgb(rgb: Pixels) -> bytes:
-    """PNG of an (H, W, 3) uint8 image."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    # Level 1 is three times as fast as the default and costs a tenth in size.
-    Image.fromarray(rgb, "RGB").save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def decode_rgb(data: bytes) -> Pixels:
-    """The (H, W, 3) uint8 image in a PNG.
-
-    Raises:
-        ValueError: it is no such PNG.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.mode != "RGB" or image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"is a PNG of mode {image.mode}, {image.width} x {image.height}")
-            return np.array(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"is no readable PNG ({error})") from None
-
-
-def encode_depth(depth_m: Depth) -> bytes:
-    """Lossless bytes of an (H, W) float32 depth image [m]."""
-    height, width = depth_m.shape
-    for mode in (1, 2):
-        units = _to_units(depth_m)
-        if units is not None and np.array_equal(
-            _from_units(units, mode).view(np.uint32), np.ascontiguousarray(depth_m).view(np.uint32)
-        ):
-            return _DEPTH_HEAD.pack(_DEPTH_MAGIC, mode, height, width) + _pack(units)
-    bits = np.ascontiguousarray(depth_m, dtype="<f4").view("<u4")
-    return _DEPTH_HEAD.pack(_DEPTH_MAGIC, 0, height, width) + _pack(bits)
-
-
-def decode_depth(data: bytes) -> Depth:
-    """The (H, W) float32 depth image [m] in a depth blob.
-
-    Raises:
-        ValueError: it is no depth blob.
-    """
-    if len(data) < _DEPTH_HEAD.size:
-        raise ValueError("is too short for a depth image")
-    magic, mode, height, width = _DEPTH_HEAD.unpack_from(data)
-    if magic != _DEPTH_MAGIC or mode not in {0, 1, 2} or height * width > _MAX_PIXELS:
-        raise ValueError("is no depth image of a known form")
-    if mode == 0:
-        return _unpack(data[_DEPTH_HEAD.size :], "<u4", height, width).view("<f4").astype(np.float32)
-    return _from_units(_unpack(data[_DEPTH_HEAD.size :], "<u2", height, width), mode)
+        return path
 
 
 def encode_snapshot(data: bytes) -> bytes:
@@ -171,48 +262,11 @@ def decode_snapshot(data: bytes) -> bytes:
         raise ValueError(f"cannot be decompressed ({error})") from None
 
 
-def _pack(values: np.ndarray[Any, Any]) -> bytes:
-    import zstandard
-
-    delta = np.diff(values, axis=1, prepend=values.dtype.type(0))
-    planes = np.ascontiguousarray(delta).view(np.uint8).reshape(-1, values.dtype.itemsize).T
-    return zstandard.compress(np.ascontiguousarray(planes).tobytes(), 3)
+def _named_by_file(extension: str, data: bytes) -> bool:
+    return extension in {OLD_RGB, "snapshot", "monty"} or (extension == "depth" and codecs.is_old_depth(data))
 
 
-def _unpack(data: bytes, dtype: str, height: int, width: int) -> np.ndarray[Any, Any]:
-    import zstandard
-
-    itemsize = np.dtype(dtype).itemsize
-    size = height * width * itemsize
-    try:
-        body = zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))
-    except zstandard.ZstdError as error:
-        raise ValueError(f"cannot be decompressed ({error})") from None
-    if len(body) != size:
-        raise ValueError(f"holds {len(body)} bytes, its size needs {size}")
-    planes = np.frombuffer(body, np.uint8).reshape(itemsize, -1)
-    delta = np.ascontiguousarray(planes.T).view(dtype).reshape(height, width)
-    return np.cumsum(delta, axis=1, dtype=dtype)
-
-
-def _to_units(depth_m: Depth) -> np.ndarray[Any, np.dtype[np.uint16]] | None:
-    units = np.rint(depth_m.astype(np.float64) / _DEPTH_UNIT_M)
-    missing = np.isnan(units)
-    if np.any((units < 0) | (units >= _DEPTH_NAN)):
-        return None
-    return np.where(missing, _DEPTH_NAN, units).astype("<u2")
-
-
-def _from_units(units: np.ndarray[Any, np.dtype[np.uint16]], mode: int) -> Depth:
-    if mode == 1:
-        depth_m = units.astype(np.float32) * np.float32(_DEPTH_UNIT_M)
-    else:
-        depth_m = (units.astype(np.float64) * _DEPTH_UNIT_M).astype(np.float32)
-    depth_m[units == _DEPTH_NAN] = np.nan
-    return depth_m
-
-
-def _fsync(path: Path) -> None:
+def _fsync(path: Path | str) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

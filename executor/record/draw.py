@@ -27,7 +27,8 @@ from hiervla.representations import (
 Colour = tuple[int, int, int]
 
 # Colour-blind safe, and rare among household things.
-_COLOURS: tuple[Colour, ...] = ((255, 0, 200), (0, 220, 255), (255, 220, 0), (120, 255, 60))
+COLOURS: tuple[Colour, ...] = ((255, 0, 200), (0, 220, 255), (255, 220, 0), (120, 255, 60))
+"""Artifacts of one step take turns with these."""
 _GRIPPER: dict[str, Colour] = {"open": (120, 255, 60), "close": (255, 80, 40), "keep": (255, 255, 255)}
 _RAMP = " .:-=+*#%@"
 
@@ -54,7 +55,7 @@ def draw(frame: CameraFrame, artifacts: Iterable[Artifact], scale: int = 3) -> P
     canvas = ImageDraw.Draw(image)
     pen = _Pen(canvas, scale, max(1.5, frame.width * scale / 256), (frame.width * scale, frame.height * scale))
     for number, artifact in enumerate(a for a in mine if not isinstance(a, AffordanceMap)):
-        _outline(pen, frame, artifact, _COLOURS[number % len(_COLOURS)])
+        _outline(pen, frame, artifact, COLOURS[number % len(COLOURS)])
     pen.caption([line for artifact in mine for line in captions(artifact)])
     return np.asarray(image)
 

@@ -15,8 +15,12 @@ from hiervla.executor.record.errors import CorruptRecordError, NotARecordError, 
 from hiervla.representations._base import SCHEMA_VERSION, Typed
 
 FORMAT: Final = "hiervla-run"
-FORMAT_VERSION: Final = 1
-"""Version of the folder's layout and of the line format; the events' is ``schema_version``."""
+FORMAT_VERSION: Final = 2
+"""Version of the folder's layout and of the line format; the events' is ``schema_version``.
+
+Version 1 names images by the hash of their files, and its events do not tell what recorded parts were told.
+"""
+_READ_VERSIONS: Final = (1, FORMAT_VERSION)
 
 MANIFEST_FILE = "manifest.json"
 
@@ -57,7 +61,7 @@ class Manifest(Typed):
     """The first file of a run record; written once, and hashed into the first event."""
 
     format: Literal["hiervla-run"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     created: str = Field(description="UTC, ISO 8601")
@@ -140,7 +144,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
         raise NotARecordError(folder, f"its {MANIFEST_FILE} does not say format '{FORMAT}'")
     packages = raw.get("packages")
     writer = packages.get("hiervla") if isinstance(packages, dict) else None
-    if raw.get("format_version") != FORMAT_VERSION:
+    if raw.get("format_version") not in _READ_VERSIONS:
         raise RecordVersionError(folder, "record format", raw.get("format_version"), FORMAT_VERSION, writer)
     if raw.get("schema_version") != SCHEMA_VERSION:
         raise RecordVersionError(folder, "schemas", raw.get("schema_version"), SCHEMA_VERSION, writer)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from hiervla.executor.record.blobs import BlobKind, BlobStore, blob_name, decode_depth, decode_rgb, decode_snapshot
+from hiervla.executor.record.blobs import BlobStore, blob_name
 from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
 from hiervla.executor.record.light import AnyEvent, parse
 from hiervla.executor.record.lines import EVENTS_FILE, Line, LineError, decode_line, digest
@@ -206,10 +206,10 @@ class RunRecord:
         Raises:
             BlobError: an image is missing or is not what was written.
         """
-        rgb = self._decode(record.rgb_blob, "rgb", decode_rgb)
+        rgb = self.blobs.image(record.rgb_blob)
         depth_m = None
         if depth and record.depth_blob is not None:
-            depth_m = self._decode(record.depth_blob, "depth", decode_depth)
+            depth_m = self.blobs.depth(record.depth_blob)
         try:
             frame = CameraFrame(
                 name=record.image.camera,
@@ -259,8 +259,7 @@ class RunRecord:
         Raises:
             BlobError: the blob is missing or is not what was written.
         """
-        data: bytes = self._decode(event.blob, "snapshot", decode_snapshot)
-        return data
+        return self.blobs.snapshot(event.blob)
 
     def ticks(self) -> Iterator[Tick]:
         """Every control tick, from a finished or an unfinished stream.
@@ -290,13 +289,6 @@ class RunRecord:
             raise CorruptRecordError(self.path, name, None, "is missing") from None
         except Exception as error:  # the mcap package raises what struct, zstandard and it itself find
             raise CorruptRecordError(self.path, name, None, str(error) or type(error).__name__) from error
-
-    def _decode(self, sha256: str, kind: BlobKind, decode: Any) -> Any:
-        data = self.blobs.get(sha256, kind)
-        try:
-            return decode(data)
-        except ValueError as error:
-            raise BlobError(self.path, blob_name(sha256, kind), str(error)) from None
 
 
 def split_lines(path: Path, data: bytes, first: str) -> tuple[tuple[Line, ...], Tail | None]:

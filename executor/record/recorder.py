@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-from hiervla.executor.record.blobs import BlobKind, encode_depth, encode_rgb, encode_snapshot
+from hiervla.executor.record.blobs import BlobKind, encode_snapshot
+from hiervla.executor.record.codecs import Values, content_hash, encode_depth, encode_rgb
 from hiervla.representations import CameraFrame, Event, ImageRef, JointCommand, Observation, Proprioception
 from hiervla.representations.events import (
     EventBase,
@@ -47,7 +48,7 @@ class Recorder(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._subscribers: list[Subscriber] = []
-        self._blob_of: dict[tuple[BlobKind, bytes | str], str] = {}
+        self._stored: set[tuple[BlobKind, str]] = set()
         self._last_time_s = 0.0
         self._started: str | None = None
         self._finished = False
@@ -125,12 +126,10 @@ class Recorder(ABC):
     def frame(self, frame: CameraFrame) -> FrameRecord:
         """Store a frame's image and depth, once for equal ones, and return the reference to it."""
         with self._lock:
-            rgb_blob = self._blob("rgb", frame.sha256, lambda: encode_rgb(frame.rgb))
+            rgb_blob = self._stored_once("rgb", frame.sha256, frame.name, frame.rgb)
             depth_blob = None
             if frame.depth_m is not None:
-                depth_m = frame.depth_m
-                key = hashlib.sha256(repr(depth_m.shape).encode() + depth_m.tobytes()).digest()
-                depth_blob = self._blob("depth", key, lambda: encode_depth(depth_m))
+                depth_blob = self._stored_once("depth", content_hash(frame.depth_m), frame.name, frame.depth_m)
         return FrameRecord(
             image=ImageRef(
                 camera=frame.name, sha256=frame.sha256, width=frame.width, height=frame.height, time_s=frame.time_s
@@ -144,7 +143,7 @@ class Recorder(ABC):
     def snapshot(self, data: bytes, label: str, time_s: float, parent: EventBase | str | None = None) -> SnapshotTaken:
         """Put a physical snapshot, as ``world.snapshot()`` gave it, on record."""
         with self._lock:
-            blob = self._blob("snapshot", hashlib.sha256(data).digest(), lambda: encode_snapshot(data))
+            blob = self._put_snapshot(data)
             return self.emit(
                 SnapshotTaken, time_s=time_s, parent=parent, blob=blob, label=label, ticks=self.ticks_written
             )
@@ -152,8 +151,7 @@ class Recorder(ABC):
     def program_state(self, dump: Callable[[], bytes]) -> str:
         """Put what a suspended program's sandbox saves on record; returns its hash."""
         with self._lock:
-            data = dump()
-            return self._blob("program", hashlib.sha256(data).digest(), lambda: data)
+            return self._put_program(dump())
 
     def tick(self, command: JointCommand, proprio: Proprioception) -> None:
         """Put a command on record with the state in which it is given; call it before ``world.step(command)``."""
@@ -189,7 +187,13 @@ class Recorder(ABC):
     def _tick(self, command: JointCommand, proprio: Proprioception) -> None: ...
 
     @abstractmethod
-    def _put(self, data: bytes, kind: BlobKind) -> str: ...
+    def _put_snapshot(self, data: bytes) -> str: ...
+
+    @abstractmethod
+    def _put_program(self, data: bytes) -> str: ...
+
+    @abstractmethod
+    def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None: ...
 
     def _note(self, event: EventBase) -> None:
         self.events_written += 1
@@ -199,11 +203,11 @@ class Recorder(ABC):
         if isinstance(event, RunFinished):
             self._finished = True
 
-    def _blob(self, kind: BlobKind, key: bytes | str, encode: Callable[[], bytes]) -> str:
-        name = self._blob_of.get((kind, key))
-        if name is None:
-            name = self._blob_of[kind, key] = self._put(encode(), kind)
-        return name
+    def _stored_once(self, kind: BlobKind, sha256: str, camera: str, values: Values) -> str:
+        if (kind, sha256) not in self._stored:
+            self._put(sha256, kind, camera, values)
+            self._stored.add((kind, sha256))
+        return sha256
 
     def _finish(self, outcome: RunOutcome, message: str) -> None:
         if self._started is not None and not self._finished:
@@ -235,12 +239,15 @@ class NullRecorder(Recorder):
     def _tick(self, command: JointCommand, proprio: Proprioception) -> None:
         pass
 
-    def _put(self, data: bytes, kind: BlobKind) -> str:
+    def _put_snapshot(self, data: bytes) -> str:
+        # Nobody will read it: any name that differs for different content does.
         return hashlib.sha256(data).hexdigest()
 
-    def _blob(self, kind: BlobKind, key: bytes | str, encode: Callable[[], bytes]) -> str:
-        # Nobody will read the blob: any 64 hex digits that differ for different content do.
-        return key if isinstance(key, str) else key.hex()
+    def _put_program(self, data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
+        pass
 
 
 class MemoryRecorder(Recorder):
@@ -249,7 +256,7 @@ class MemoryRecorder(Recorder):
     Attributes:
         events: all events in order.
         ticks: (command, state) of every tick.
-        blobs: encoded bytes by hash.
+        blobs: compressed images, depth and snapshots by hash.
     """
 
     def __init__(self) -> None:
@@ -268,10 +275,19 @@ class MemoryRecorder(Recorder):
     def _tick(self, command: JointCommand, proprio: Proprioception) -> None:
         self.ticks.append((command, proprio))
 
-    def _put(self, data: bytes, kind: BlobKind) -> str:
+    def _put_snapshot(self, data: bytes) -> str:
+        packed = encode_snapshot(data)
+        name = hashlib.sha256(packed).hexdigest()
+        self.blobs[name] = packed
+        return name
+
+    def _put_program(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()
         self.blobs[name] = data
         return name
+
+    def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
+        self.blobs[sha256] = encode_rgb(values) if kind == "rgb" else encode_depth(values)
 
 
 def _rows(matrix: Any) -> tuple[tuple[float, ...], ...]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hiervla.executor.record.blobs import BLOBS_FOLDER, BlobKind, BlobStore
+from hiervla.executor.record.codecs import Values
+from hiervla.executor.record.compress import Compressor
 from hiervla.executor.record.errors import RecordExistsError, RecordWriteError
 from hiervla.executor.record.lines import EVENTS_FILE, digest, encode_line
 from hiervla.executor.record.manifest import MANIFEST_FILE, Manifest
@@ -36,6 +38,7 @@ class RunRecorder(Recorder):
         self._previous = previous
         self._durable = durable
         self._blobs = BlobStore(folder)
+        self._compressor = Compressor(self._blobs)
         self._streams = StreamWriter(folder / STREAMS_FILE)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._events = os.open(folder / EVENTS_FILE, flags, 0o644)
@@ -92,7 +95,7 @@ class RunRecorder(Recorder):
         """
         with self._lock:
             for sha256, kind in blobs_of(event):
-                self._blobs.put(blobs.get(sha256, kind), kind)
+                self._blobs.copy(blobs, sha256, kind)
             if event.id != f"e{self.events_written + 1}":
                 raise ValueError(f"event {event.id} cannot follow {self.events_written} events")
             self._write(event)
@@ -119,9 +122,14 @@ class RunRecorder(Recorder):
         self.tick(tick.command, state)
 
     def sync(self) -> None:
-        """Push everything to the disk: blobs first, then the events that name them."""
+        """Push everything to the disk: blobs first, then the events that name them.
+
+        Raises:
+            RecordWriteError: the disk refused, now or when an image was compressed; no event is lost.
+        """
         with self._lock:
             if self._durable and self._events >= 0:
+                self._compressor.drain()
                 self._blobs.sync()
                 self._streams.sync()
                 os.fsync(self._events)
@@ -133,10 +141,12 @@ class RunRecorder(Recorder):
                 return
             try:
                 super().close()
+                self._compressor.close()
                 if self._started is not None:
                     self._seal()
                 self.sync()
             finally:
+                self._compressor.close()
                 os.close(self._events)
                 self._events = -1
                 self._streams.close()
@@ -185,8 +195,15 @@ class RunRecorder(Recorder):
         except OSError as error:
             raise RecordWriteError(self._folder, error.strerror or str(error)) from error
 
-    def _put(self, data: bytes, kind: BlobKind) -> str:
-        return self._blobs.put(data, kind)
+    def _put_snapshot(self, data: bytes) -> str:
+        return self._blobs.put_snapshot(data)
+
+    def _put_program(self, data: bytes) -> str:
+        return self._blobs.put_program(data)
+
+    def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
+        if self._blobs.put_raw(sha256, kind, values):
+            self._compressor.add(sha256, kind, camera, values)
 
 
 def blobs_of(event: EventBase) -> Iterator[tuple[str, BlobKind]]:

@@ -18,8 +18,8 @@ from hiervla.executor.control import Answer, Control, Decision
 from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
+from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.record.view import RunView
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.replay.corrections import Correction
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopped
@@ -115,17 +115,19 @@ def _started(record: RunRecord, at: str, attempt: int | None) -> ev.StepStarted:
         if later and number <= len(record):
             return later[0]
         raise UnknownNameError("event", at, [s.id for s in begun], place=f"record '{record.path}' (starts of steps)")
-    view = RunView.of(record)
+    view = view_of(record)
     try:
         run = view.find(at)
     except KeyError:
         names = [str(r.number) for r in view.steps]
         raise UnknownNameError("step", at, names, place=f"record '{record.path}'") from None
-    attempts = [a.started for a in run.attempts]
+    attempts = [a.started.id for a in run.attempts]
     if attempt is not None and not 1 <= attempt <= len(attempts):
         names = [str(n + 1) for n in range(len(attempts))]
         raise UnknownNameError("attempt", str(attempt), names, place=f"step {run.number} of record '{record.path}'")
-    return attempts[(attempt or 1) - 1]
+    started = record.event(attempts[(attempt or 1) - 1])
+    assert isinstance(started, ev.StepStarted)
+    return started
 
 
 class _Leave(RecordedControl):

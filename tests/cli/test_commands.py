@@ -119,12 +119,12 @@ def test_a_damaged_record_is_told_with_its_line(copy: Path, capsys: pytest.Captu
 
 def test_another_version_is_told_with_both(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps({**manifest, "format_version": 2, "packages": {"hiervla": "7.0"}}))
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format_version": 3, "packages": {"hiervla": "7.0"}}))
     for words in (["inspect", "run"], ["verify", "run"], ["report", "run"], ["replay", "run"]):
         assert main(words) == 1
         assert err(capsys) == (
-            "hiervla: record 'run' was written by hiervla 7.0 with record format version 2, but this installation "
-            "reads version 1. Open it with hiervla 7.0."
+            "hiervla: record 'run' was written by hiervla 7.0 with record format version 3, but this installation "
+            "reads version 2. Open it with hiervla 7.0."
         )
 
 

@@ -117,11 +117,11 @@ def test_replans_and_rejected_answers_stand_in_the_tree(tmp_path: Path, capsys: 
 
 
 def test_a_missing_image_is_named_and_the_rest_is_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for blob in (run / "blobs").glob("*.png"):
+    for blob in (run / "blobs").glob("*.webp"):
         blob.unlink()
     assert main(["inspect", "run", "--step", "1"]) == 0
     text = said(capsys)
-    assert re.search(r"not drawn: blobs/[0-9a-f]{64}\.png is missing", text)
+    assert re.search(r"not drawn: blobs/[0-9a-f]{64}\.webp is missing", text)
     assert "keypoint 'red mug' at (40.0, 12.0) px" in text
     assert main(["inspect", "run"]) == 0
 

@@ -132,9 +132,7 @@ def test_demo_ends_with_a_table_and_what_to_do_next(capsys: pytest.CaptureFixtur
     assert "hiervla replay" in said
 
 
-def test_a_demo_that_is_interrupted_stops(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_demo_that_is_interrupted_stops(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     step = KinematicWorld.step
 
     def interrupted(self: KinematicWorld, command: Any) -> None:

@@ -177,11 +177,11 @@ def test_what_the_record_lacks_is_left_out_and_named(tmp_path: Path) -> None:
     (folder / "streams.mcap").unlink()
     record = RunRecord.open(folder)
     blob = record.frame_of(records.image_ref(records.frame(0))).rgb_blob
-    (folder / "blobs" / f"{blob}.png").unlink()
+    (folder / "blobs" / f"{blob}.webp").unlink()
     rewrite(folder, {**NEWER, "question": "which?"}, drop=1)
     report = export_mcap(RunRecord.open(folder), tmp_path / "out.mcap")
     file = File(tmp_path / "out.mcap")
-    assert f"e2, camera 'front': blobs/{blob}.png is missing" in report.notices
+    assert f"e2, camera 'front': blobs/{blob}.webp is missing" in report.notices
     assert "joint states and commands are left out from there on: streams.mcap is missing" in report.notices
     assert "the record was not closed" in report.notices[0]
     assert file.by_topic["/events/human_asked"][0]["question"] == "which?"

@@ -129,7 +129,7 @@ def test_an_overlay_without_marks_only_clears() -> None:
 def test_what_is_missing_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
     folder = records.make_record(tmp_path / "run")
     (folder / "streams.mcap").unlink()
-    for blob in (folder / "blobs").glob("*.png"):
+    for blob in (folder / "blobs").glob("*.webp"):
         blob.unlink()
     notices: list[str] = []
     left = list(e.entities(RunRecord.open(folder), notices))

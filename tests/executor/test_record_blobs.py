@@ -11,21 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hiervla.executor.record.blobs import (
-    BlobStore,
+from hiervla.executor.record import codecs
+from hiervla.executor.record.blobs import BlobStore, decode_snapshot, encode_snapshot
+from hiervla.executor.record.codecs import (
+    content_hash,
     decode_depth,
     decode_rgb,
-    decode_snapshot,
+    encode_changed_depth,
+    encode_changed_rgb,
     encode_depth,
     encode_rgb,
-    encode_snapshot,
 )
+from hiervla.executor.record.errors import BlobError, RecordWriteError
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
+NAME = "ab" * 32
 
 
 def same_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def kind_of(data: bytes) -> int:
+    """What the values of a depth file are: 0, bits; 1 and 2, units of 0.1 mm."""
+    return data[5]
 
 
 @settings(max_examples=150, deadline=None)
@@ -40,7 +49,7 @@ def test_depth_of_a_real_camera_is_stored_as_integers(units: np.ndarray[Any, Any
     metres = units * np.float32(1e-4) if single else (units * 1e-4).astype(np.float32)
     metres[units == 65535] = np.nan
     data = encode_depth(metres.astype(np.float32))
-    assert data[4] in {1, 2}
+    assert kind_of(data) in {1, 2}
     assert same_bits(decode_depth(data), metres.astype(np.float32))
 
 
@@ -48,7 +57,7 @@ def test_depth_out_of_the_integers_range_is_stored_as_it_is() -> None:
     for value in (-1.0, 6.6, 0.00005, np.inf):
         depth_m = np.full((2, 2), value, np.float32)
         data = encode_depth(depth_m)
-        assert data[4] == 0
+        assert kind_of(data) == 0
         assert same_bits(decode_depth(data), depth_m)
 
 
@@ -64,12 +73,82 @@ def test_any_image_comes_back_bit_for_bit(rgb: np.ndarray[Any, Any]) -> None:
     assert same_bits(decode_rgb(encode_rgb(rgb)), rgb)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_changed_of_a_depth_image_gives_it_back_bit_for_bit(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    base, now = (data.draw(hnp.arrays(np.float32, shape, elements=st.floats(width=32))) for _ in range(2))
+    kept = data.draw(hnp.arrays(np.bool_, shape))
+    now = np.where(kept, base, now)
+    packed = encode_changed_depth(now, base, NAME)
+    assert codecs.base_of(packed) == NAME
+    assert same_bits(decode_depth(packed, base), now)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_changed_of_an_image_gives_it_back_bit_for_bit(data: st.DataObject) -> None:
+    height, width = data.draw(SHAPES)
+    base, now = (data.draw(hnp.arrays(np.uint8, (height, width, 3))) for _ in range(2))
+    kept = data.draw(hnp.arrays(np.bool_, (height, width, 1)))
+    now = np.where(kept, base, now)
+    packed = encode_changed_rgb(now, base, NAME)
+    assert codecs.base_of(packed) == NAME
+    assert same_bits(decode_rgb(packed, base), now)
+
+
+def test_what_changed_does_not_fit_a_base_of_another_size() -> None:
+    rgb, depth_m = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.float32)
+    cases: list[tuple[bytes, Any, Any]] = [
+        (encode_changed_rgb(rgb, rgb, NAME), decode_rgb, np.zeros((4, 5, 3), np.uint8)),
+        (encode_changed_depth(depth_m, depth_m, NAME), decode_depth, np.zeros((4, 5), np.float32)),
+        (encode_changed_rgb(rgb, rgb, NAME), decode_rgb, None),
+        (encode_changed_depth(depth_m, depth_m, NAME), decode_depth, None),
+    ]
+    for packed, decode, base in cases:
+        with pytest.raises(ValueError, match="does not fit"):
+            decode(packed, base)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(np.float32, SHAPES, elements=st.floats(width=32)))
+def test_raw_files_hold_the_very_bits(depth_m: np.ndarray[Any, Any]) -> None:
+    assert same_bits(decode_depth(codecs.raw_head(depth_m) + depth_m.tobytes()), depth_m)
+    rgb = np.repeat(depth_m.view(np.uint8).reshape(*depth_m.shape, 4)[..., :1], 3, axis=2)
+    assert same_bits(decode_rgb(codecs.raw_head(rgb) + rgb.tobytes()), rgb)
+
+
+def test_the_shadow_of_a_plane_costs_next_to_nothing() -> None:
+    v, u = np.mgrid[:192, :256]
+    depth_m = (1.0 / (0.7 + 0.001 * u + 0.002 * v)).astype(np.float32)
+    assert len(encode_depth(depth_m)) < depth_m.nbytes / 6
+
+
 def test_snapshots_come_back() -> None:
     assert decode_snapshot(encode_snapshot(b"state" * 1000)) == b"state" * 1000
 
 
-@pytest.mark.parametrize("decode", [decode_rgb, decode_depth, decode_snapshot])
-@pytest.mark.parametrize("data", [b"", b"HVD1", b"nonsense" * 9, b"HVD1\x01" + bytes(8) + b"zz", b"\x89PNG\r\n\x1a\n"])
+def test_files_of_format_1_are_read() -> None:
+    depth_m = np.array([[0.5, 0.75], [np.nan, 1.25]], np.float32)
+    # Written by version 1 of the format: magic, mode 0, height, width, zstandard of the differences' byte planes.
+    import struct
+
+    import zstandard
+
+    delta = np.diff(depth_m.view("<u4"), axis=1, prepend=np.uint32(0))
+    planes = np.ascontiguousarray(delta).view(np.uint8).reshape(-1, 4).T
+    old = struct.pack("<4sBII", b"HVD1", 0, 2, 2) + zstandard.compress(np.ascontiguousarray(planes).tobytes(), 3)
+    assert same_bits(codecs.decode_old_depth(old), depth_m)
+    assert codecs.is_old_depth(old)
+
+
+@pytest.mark.parametrize(
+    "decode", [decode_rgb, decode_depth, decode_snapshot, codecs.decode_old_rgb, codecs.decode_old_depth]
+)
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"HVD1", b"HVB2", b"nonsense" * 9, b"HVD1\x01" + bytes(8) + b"zz", b"HVB2" + bytes(60), b"\x89PNG\r\n\x1a\n"],
+)
 def test_nonsense_is_refused(decode: Any, data: bytes) -> None:
     try:
         decoded = decode(data)
@@ -81,10 +160,10 @@ def test_nonsense_is_refused(decode: Any, data: bytes) -> None:
 
 def test_a_depth_blob_that_lies_about_its_size_is_refused() -> None:
     data = bytearray(encode_depth(np.ones((4, 4), np.float32)))
-    data[5:9] = (200).to_bytes(4, "little")
+    data[7:11] = (200).to_bytes(4, "little")
     with pytest.raises(ValueError, match="needs"):
         decode_depth(bytes(data))
-    data[5:9] = (2**31).to_bytes(4, "little")
+    data[7:11] = (2**31).to_bytes(4, "little")
     with pytest.raises(ValueError, match="known form"):
         decode_depth(bytes(data))
 
@@ -97,7 +176,7 @@ def test_a_png_of_another_mode_is_refused() -> None:
     buffer = io.BytesIO()
     Image.new("L", (2, 2)).save(buffer, "PNG")
     with pytest.raises(ValueError, match="mode L"):
-        decode_rgb(buffer.getvalue())
+        codecs.decode_old_rgb(buffer.getvalue())
 
 
 def test_a_blob_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +188,33 @@ def test_a_blob_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    image = np.zeros((2, 2, 3), np.uint8)
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
-        with pytest.raises(Exception, match="No space left"):
-            store.put(b"x", "snapshot")
+        with pytest.raises(RecordWriteError, match="No space left"):
+            store.put_snapshot(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", refuse)
+        with pytest.raises(RecordWriteError, match="No space left"):
+            store.put_raw(content_hash(image), "rgb", image)
     assert list((tmp_path / "blobs").iterdir()) == []
-    name = store.put(b"x", "snapshot")
+    name = store.put_snapshot(b"x")
+    assert store.put_raw(content_hash(image), "rgb", image)
     store.sync()
-    assert store.get(name, "snapshot") == b"x"
+    assert store.snapshot(name) == b"x"
+    assert same_bits(store.image(content_hash(image)), image)
+
+
+def test_a_base_that_is_based_itself_or_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    store = BlobStore(tmp_path)
+    images = [np.full((3, 3, 3), n, np.uint8) for n in range(3)]
+    names = [content_hash(i) for i in images]
+    for number in (1, 2):
+        body = encode_changed_rgb(images[number], images[number - 1], names[number - 1])
+        assert store.put_raw(names[number], "rgb", images[number])
+        store.put_compressed(names[number], "rgb", body)
+    with pytest.raises(BlobError, match=f"{names[1]}.rgb is a base and is based on another"):
+        store.image(names[2])
+    with pytest.raises(BlobError, match=f"{names[0]}.webp is missing"):
+        store.image(names[1])

@@ -12,7 +12,9 @@ from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.physics_replay import replay
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.writer import RunRecorder
-from hiervla.representations import JointCommand, Observation, Proprioception
+from hiervla.executor.replay.cursor import difference
+from hiervla.representations import JointCommand, Observation, Proprioception, Refusal, Verdict
+from hiervla.representations import events as ev
 from tests import records
 
 
@@ -130,3 +132,21 @@ def test_what_cannot_be_replayed_says_why(tmp_path: Path) -> None:
         replay(RunRecord.open(records.make_refused(tmp_path / "refused")))
     with pytest.raises(ReplayError, match=r"world 'fake' cannot be rebuilt here.*Known: tabletop"):
         replay(record_run(tmp_path / "run"))
+
+
+def test_rounding_of_a_timer_is_no_other_decision() -> None:
+    def timed(elapsed_s: float) -> ev.VerdictGiven:
+        verdict = Verdict(name="timer", value="yes", confidence=1.0, evidence={"elapsed_s": elapsed_s})
+        return ev.VerdictGiven(id="e1", time_s=1.0, step_id="s1", phase="during", verdict=verdict)
+
+    assert difference(timed(0.8000000000000007), timed(0.7999999999999972)) is None
+    assert difference(timed(0.8), timed(0.82)) == ("verdict.evidence.elapsed_s", 0.8, 0.82)
+
+
+def test_what_a_part_was_told_is_compared_where_it_was_kept() -> None:
+    def refused(told: dict[str, str] | None) -> ev.PlanRefused:
+        refusal = Refusal(reason="not_in_scene", message="I see none.")
+        return ev.PlanRefused(id="e1", time_s=1.0, refusal=refusal, told=told)
+
+    assert difference(refused(None), refused({"history": "1 ab"})) is None
+    assert difference(refused({"history": "0"}), refused({"history": "1 ab"})) == ("told.history", "0", "1 ab")

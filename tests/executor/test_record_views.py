@@ -214,10 +214,10 @@ def test_a_picture_that_cannot_be_had_is_said(tmp_path: Path) -> None:
     record = RunRecord.open(folder)
     view = fold.view_of(record)
     blob = record.frame_of(records.image_ref(records.frame(0))).rgb_blob
-    (folder / "blobs" / f"{blob}.png").unlink()
+    (folder / "blobs" / f"{blob}.webp").unlink()
     pictures, missing = step_pictures(record, view.steps[0].attempts[0])
     assert pictures == ()
-    assert missing == (f"blobs/{blob}.png is missing",)
+    assert missing == (f"blobs/{blob}.webp is missing",)
 
 
 def test_every_kind_of_artifact_is_described() -> None:

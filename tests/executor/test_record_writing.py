@@ -87,7 +87,7 @@ def test_equal_images_are_stored_once(tmp_path: Path) -> None:
         recorder.observation(records.observation(5), "plan", parent=root)
     assert first == again
     names = [p.name for p in (tmp_path / "run" / "blobs").iterdir()]
-    assert len([n for n in names if n.endswith(".png")]) == 2  # the front camera and the wrist camera
+    assert len([n for n in names if n.endswith(".webp")]) == 2  # the front camera and the wrist camera
     assert len([n for n in names if n.endswith(".depth")]) == 2
 
 
@@ -175,9 +175,7 @@ def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
     assert verify(tmp_path / "run").status == "whole"
 
 
-def test_a_full_disk_stops_the_run_and_leaves_the_record_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stops_the_run_and_leaves_the_record_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = RunRecorder.create(tmp_path / "run", records.manifest(), durable=False)
     started(recorder)
     write = os.write

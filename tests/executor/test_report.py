@@ -80,10 +80,10 @@ def test_images_beyond_the_budget_are_left_out_and_counted() -> None:
 def test_what_is_missing_is_named_in_the_page(tmp_path: Path) -> None:
     folder = records.make_record(tmp_path / "run")
     (folder / "streams.mcap").unlink()
-    for blob in (folder / "blobs").glob("*.png"):
+    for blob in (folder / "blobs").glob("*.webp"):
         blob.unlink()
     words = " ".join(page(report_html(RunRecord.open(folder))).text)
-    assert ".png is missing" in words
+    assert ".webp is missing" in words
     assert "streams.mcap: is missing" in words
     assert "the fingers closed on nothing" in words
 

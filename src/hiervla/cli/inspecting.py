@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from hiervla.cli.terminal import console, counts, outcome_text, run_tree
+from hiervla.cli.terminal import console, counts, outcome_text, print_tree
 from hiervla.executor.record.changes import plan_change
 from hiervla.executor.record.errors import RecordError
 from hiervla.executor.record.fold import view_of
@@ -37,7 +37,7 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
     out.print(Text(f"  {counts(view)}, {len(record)} events", style="dim"))
     for notice in record.notices:
         out.print(Text(f"  note: {notice}", style="yellow"))
-    out.print(run_tree(view, details=True))
+    print_tree(out, view)
     if any(chapter.plan.program is not None for chapter in view.chapters):
         from hiervla.cli.programs import print_programs
 

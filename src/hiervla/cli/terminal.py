@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -205,3 +206,22 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 def _csv(colour: Colour) -> str:
     return ",".join(map(str, colour))
+
+
+def print_tree(out: Console, view: RunView) -> None:
+    """Print :func:`run_tree` with all details; of a long run most of the time would go into laying out what fits."""
+    tree = run_tree(view, details=True)
+    if out.color_system is not None or not out.soft_wrap:
+        out.print(tree)
+        return
+    assert isinstance(tree, Group)
+    for part in tree.renderables:
+        lines = _lines(part, "", "") if isinstance(part, Tree) else [str(part)]
+        out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def _lines(tree: Tree, first: str, rest: str) -> Iterator[str]:
+    yield first + str(tree.label)
+    for child in tree.children:
+        last = child is tree.children[-1]
+        yield from _lines(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))

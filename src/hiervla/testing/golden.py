@@ -66,9 +66,18 @@ def _explained(record: RunRecord, name: str, found: DecisionReplay, at: Divergen
     yield f"  {found.decisions} decisions before it came out as recorded" + (f", the last: {before}" if before else "")
     if at.event and (text := sentence(record.event(at.event))):
         yield f"  recorded was: {text}"
-    yield "  The loop, its settings or a skill decides differently than when this run was recorded."
+    if at.field == "told" or at.field.startswith("told."):
+        yield f"  What came after is not replayed: {_asked(at)} is told something else than when this run was recorded,"
+        yield "  and might have answered otherwise."
+    else:
+        yield "  The loop, its settings or a skill decides differently than when this run was recorded."
     yield f"  If that is meant, record the run again and remove this record: {_again(record, name)}"
     yield f"  If it is not, fix what changed. Look at the run: hiervla inspect {shlex.quote(name)}"
+
+
+def _asked(at: Divergence) -> str:
+    """Who gave the answer that an event holds."""
+    return {"verdict": "a check", "chunk": "the policy"}.get(at.type, "the planner")
 
 
 def _before(record: RunRecord, at: Divergence) -> str:
