@@ -261,7 +261,7 @@ def _play(
     for _ in range(4):
         held = arena.state().held
         if held is None:
-            episode = do(pick(_reachable(arena, rng, blocks_first=story == "stack")))
+            episode = do(pick(reachable(arena, rng, blocks_first=story == "stack")))
             if episode is None:
                 continue
             yield episode
@@ -320,7 +320,7 @@ def _drawer_story(arena: Arena, rng: np.random.Generator, do: Any, pick: Any) ->
             return
 
 
-def _reachable(arena: Arena, rng: np.random.Generator, blocks_first: bool) -> str | None:
+def reachable(arena: Arena, rng: np.random.Generator, blocks_first: bool) -> str | None:
     """A random object that can be picked up: nothing on it, not in bin or drawer."""
     facts = arena.truth.facts()
     covered = {f[2] for f in facts if f[0] == "on"}
