@@ -13,6 +13,7 @@ from typing import Literal
 from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.activities import Parts, RobotBody
 from hiervla.executor.body import EnvelopeStop, RunCancelled
+from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.memory import Memory
 from hiervla.executor.record.manifest import Manifest
@@ -97,6 +98,7 @@ class Orchestrator:
         self.seed = seed
         self.policies = PolicyRunner(parts, config)
         self.review = Reviewer(parts, skills)
+        self.closing = Closing(parts, config)
         self.state = RunState()
 
     @property
@@ -156,10 +158,16 @@ class Orchestrator:
             try:
                 answer = self.review.plan(answer)
                 if isinstance(answer, Refusal):
-                    return self._refused(answer)
-                state.plan = answer
-                if not answer.remaining:
-                    return Ending("succeeded", f"all {len(answer.done)} steps are done")
+                    ended = self._refused(instruction, answer)
+                else:
+                    state.plan, ended = answer, answer
+                    if not answer.remaining:
+                        ended = self._ended(instruction, answer, f"all {len(answer.done)} steps are done")
+                if isinstance(ended, Ending):
+                    return ended
+                if ended is not answer:
+                    answer = ended
+                    continue
                 if state.attempts >= config.max_steps:
                     return self._give_up(f"gave up after {state.attempts} attempts at steps")
                 step = answer.step(answer.remaining[0])
@@ -303,6 +311,7 @@ class Orchestrator:
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer)
         self.recorder.sync()
+        self.closing.asked = answer
         return answer
 
     def _objection(self, plan: Plan, observation: Observation) -> Objection | None:
@@ -315,11 +324,19 @@ class Orchestrator:
         for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
 
-    def _refused(self, refusal: Refusal) -> Ending:
+    def _ended(self, instruction: str, answer: Plan | Refusal, message: str) -> Ending | Plan | Refusal:
+        """Success, if what was done still holds and nothing is left to do; else what to go on with, or the failure."""
+        history = self.state.history
+        found = self.closing.end(answer, history, lambda reason: self._ask(instruction, reason))
+        if found is None:
+            return Ending("succeeded", message)
+        return self._give_up(f"{message}, but {found}") if isinstance(found, str) else found
+
+    def _refused(self, instruction: str, refusal: Refusal) -> Ending | Plan | Refusal:
         succeeded = [r for r in self.state.history if r.outcome == "succeeded"]
         if refusal.reason == "nothing_to_do":
             if succeeded:
-                return Ending("succeeded", f"nothing is left to do after {len(succeeded)} steps")
+                return self._ended(instruction, refusal, f"nothing is left to do after {len(succeeded)} steps")
             return Ending("nothing_to_do", refusal.message)
         if self.state.history:
             return self._give_up(f"the planner sees no way on: {refusal.message}")
@@ -375,6 +392,7 @@ class Orchestrator:
                 message=str(error),
             )
             return "not_found", str(error)
+        self.closing.ledger.attempted(step)
         context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
         if self.config.verify:
             ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
@@ -429,6 +447,8 @@ class Orchestrator:
             why = f"taken as {decided}, was {outcome}: {why}"
         if decided == "succeeded":
             self.state.belief = skill.effect(late)
+            if done.yes:
+                self.closing.ledger.succeeded(len(self.state.history), skill, late)
         else:
             self._forget_hand(after)
         return decided, why
