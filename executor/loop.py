@@ -345,7 +345,7 @@ class Orchestrator:
     def _give_up(self, message: str) -> Ending:
         """End at rest, at home; what is held stays held, since dropping it could do harm."""
         self.body.home("giving up")
-        return Ending("failed", message)
+        return Ending("gave_up" if message.startswith("gave up") else "failed", message)
 
     def _attempt(self, step: Step, attempt: int) -> tuple[StepOutcome, str, str | None]:
         """One attempt: how it ended, why, and what was said meanwhile if that ended it."""
@@ -362,6 +362,10 @@ class Orchestrator:
                 outcome, reason = "cancelled", f"somebody said: {said}"
                 self.body.home(step.id)
                 self._forget_hand()
+        except (RunCancelled, EnvelopeStop) as stop:
+            broken_off: StepOutcome = "cancelled" if isinstance(stop, RunCancelled) else "envelope_stop"
+            self.state.history.append(StepRecord(step=step, outcome=broken_off))
+            raise
         finally:
             self.body.parent = None
         self.recorder.emit(
@@ -405,7 +409,7 @@ class Orchestrator:
             self.body.home(step.id)
         except (NoPath, UnreachablePose) as error:
             self.body.home(step.id)
-            return "unreachable", str(error)
+            return "blocked" if isinstance(error, NoPath) else "unreachable", str(error)
         if not self.config.verify:
             self.state.belief = skill.effect(context)
             return "succeeded", ended
@@ -447,7 +451,7 @@ class Orchestrator:
             why = f"taken as {decided}, was {outcome}: {why}"
         if decided == "succeeded":
             self.state.belief = skill.effect(late)
-            if done.yes:
+            if done.yes and type(skill).lasts is not Skill.lasts:
                 self.closing.ledger.succeeded(len(self.state.history), skill, late)
         else:
             self._forget_hand(after)

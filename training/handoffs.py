@@ -63,7 +63,8 @@ class HandoffTrial:
         seed: of the scene.
         first: the loop's outcome of the first skill.
         slipped: what is wrong with the first by ground truth although the loop went on; empty when nothing is.
-        about: kind and place that the second is about.
+        first_about: kind and place that the first is about.
+        about: the same of the second.
         chained: the second after the first; None where the loop did not go on.
         clean: the second from the ideal state; None where the ideal state has nothing to do for it.
         state: where the second began, kept when it failed there.
@@ -73,6 +74,7 @@ class HandoffTrial:
     seed: int
     first: str
     slipped: str
+    first_about: dict[str, Any]
     about: dict[str, Any]
     chained: Tried | None
     clean: Tried | None
@@ -93,6 +95,8 @@ class HandoffReport:
         mistaken: times that the loop's word on the second was wrong, either way, in both arms together.
         failures: what went wrong in the chain, with seeds.
         states: where it failed, to train on.
+        tried: every attempt by (skill, kind, where) and whether it worked: the first skill's, and the second's in
+            both arms.
     """
 
     seam: Seam
@@ -104,6 +108,7 @@ class HandoffReport:
     mistaken: int = 0
     failures: dict[str, list[int]] = field(default_factory=dict)
     states: list[SavedState] = field(default_factory=list)
+    tried: list[tuple[tuple[str, str, str], bool]] = field(default_factory=list)
 
     def add(self, trial: HandoffTrial) -> None:
         """Count one trial."""
@@ -118,6 +123,11 @@ class HandoffReport:
         if trial.clean is not None:
             self.clean = (self.clean[0] + (not trial.clean.wrong), self.clean[1] + 1)
         self.slipped += bool(trial.slipped)
+        outcomes = [(self.seam.first, trial.first_about, trial.first == "succeeded" and not trial.slipped)]
+        outcomes += [
+            (self.seam.second, trial.about, not t.wrong) for t in (trial.chained, trial.clean) if t is not None
+        ]
+        self.tried += [((skill, a["kind"], a["where"]), ok) for skill, a, ok in outcomes if a]
         tried = [t for t in (trial.chained, trial.clean) if t is not None]
         self.mistaken += sum((t.said == "succeeded") != (not t.wrong) for t in tried)
         if trial.state is not None:
@@ -223,6 +233,7 @@ def try_handoff(seam: Seam, seed: int, policy: str = "flow") -> HandoffTrial:
             task = first_task(seam, arena, rng)
             if task is None:
                 continue
+            first_about = situation(arena, task)
             chain = _Chain(library, seam, arena, task, scene_seed)
             outcome = _run(library, chain, arena, chain.belief, policy_for, seed)
             chained = None if len(outcome) < 2 else _tried(arena, chain, outcome[1])
@@ -233,8 +244,29 @@ def try_handoff(seam: Seam, seed: int, policy: str = "flow") -> HandoffTrial:
             continue
         first = outcome[0].outcome if outcome else "not_found"
         state = chain.state if chained is not None and chained.wrong else None
-        return HandoffTrial(seam, seed, first, chain.slipped, chain.about, chained, clean, state)
+        return HandoffTrial(seam, seed, first, chain.slipped, first_about, chain.about, chained, clean, state)
     raise HandoffError(seam, seed)
+
+
+def single(
+    scene: SceneSpec, task: Callable[[Arena, np.random.Generator], Task | None], seed: int, policy: str = "flow"
+) -> Tried | None:
+    """One skill from a scene as it is, through the agent's loop; None where the task cannot be pointed at.
+
+    Args:
+        scene: where.
+        task: what is to be done in it.
+        seed: of pointing and policy.
+        policy: what runs the skills: a name, or a folder of weights.
+    """
+    library, policy_for = _parts(policy)
+    with Arena(scene) as arena:
+        found = task(arena, np.random.default_rng([0x51, seed]))
+        if found is None:
+            return None
+        chain = _Chain(library, None, arena, found, seed, alone=True)
+        outcome = _run(library, chain, arena, chain.belief, policy_for, seed)
+        return _tried(arena, chain, outcome[0]) if outcome else None
 
 
 @lru_cache(maxsize=2)
@@ -286,7 +318,7 @@ def _run(
     parts = Parts(planner=chain, policy_for=policy_for, body=body, recorder=recorder)
     loop = Orchestrator(parts, skills=library, config=config, seed=seed)
     loop.state.belief = belief
-    loop.run(str(chain.seam))
+    loop.run(str(chain.seam or "one step"))
     return loop.state.history
 
 
@@ -311,7 +343,14 @@ class _Chain:
     id = "ground-truth"
 
     def __init__(
-        self, library: SkillLibrary, seam: Seam, arena: Arena, task: Task, scene_seed: int, *, alone: bool = False
+        self,
+        library: SkillLibrary,
+        seam: Seam | None,
+        arena: Arena,
+        task: Task,
+        scene_seed: int,
+        *,
+        alone: bool = False,
     ) -> None:
         """Begin with the first skill's task, or with the second's alone."""
         self.seam = seam
@@ -330,7 +369,9 @@ class _Chain:
         begin = as_trial_task(library.get(task.skill), arena, task)
         self.belief = begin.belief
         first = begin.step.replace(id="s1")
-        self._steps: tuple[Step, ...] = (first,) if alone else (first, Step(id="s2", skill=seam.second))
+        self._steps: tuple[Step, ...] = (first,)
+        if seam is not None and not alone:
+            self._steps = (first, Step(id="s2", skill=seam.second))
         if alone:
             self.task, self.before = task, self._opening
             self.about = situation(arena, task)
@@ -345,6 +386,7 @@ class _Chain:
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """The second step, pointed at in the world as the first left it."""
         arena = self._arena
+        assert self.seam is not None, "a step alone is followed by nothing"
         self.slipped = verdict(arena, self._opening, self._task)
         found = second_task(self.seam, arena, _second_rng(self._scene_seed))
         if found is None:

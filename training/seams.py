@@ -205,7 +205,9 @@ def situation(arena: Arena, task: Task) -> dict[str, Any]:
         return {"kind": kind, "where": _support_word(arena, task.onto or task.place or "table")}
     if task.skill == "pick":
         lies = next((f[2] for f in arena.truth.facts() if f[:2] == ("on", task.object)), "table")
-        return {"kind": kind, "where": _support_word(arena, lies)}
+        # A camera tells that something stands on a thing, not always on which.
+        on_thing = any(o.id == lies for o in arena.scene.objects)
+        return {"kind": kind, "where": "on_object" if on_thing else lies}
     return {"kind": "drawer", "where": ""}
 
 
