@@ -33,7 +33,7 @@ _NEAR_HAND_M = 0.11
 _LEAVE_M = 0.07
 """How far an empty hand rises straight up before it goes home [m]."""
 _CARRYING = 0.6
-"""Share of the arm's speed, acceleration and jerk with something in the hand; at full speed a mug slips, at 0.7 none."""
+"""Share of the arm's speed, acceleration and jerk with something in the hand: at 1 a mug slips, at 0.7 none does."""
 _RAISED_M = 0.42
 """Lowest height at which a hand counts as raised above everything that stands on the table [m]."""
 _MAY_RISE_M = 0.08

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,10 @@ class _Candidate:
 class ReliablePlanner:
     """A planner that takes, of several look-alikes, the one whose place has the better measured rate.
 
+    Attributes:
+        inner: who plans.
+        rejected: the inner planner's.
+
     A choice is made only where the instruction singles none of them out, exactly one of them is to be picked up, and
     the two rates' 95 % intervals do not overlap.
     """
@@ -57,6 +61,7 @@ class ReliablePlanner:
             weights: gives the version of the policy of a name; see :func:`weights_of`.
         """
         self.inner = inner
+        self.rejected: tuple[RejectedAttempt, ...] = ()
         self._reliability = reliability
         self._library = library
         self._weights = weights
@@ -67,11 +72,6 @@ class ReliablePlanner:
         return self.inner.id
 
     @property
-    def rejected(self) -> tuple[RejectedAttempt, ...]:
-        """The inner planner's."""
-        return self.inner.rejected
-
-    @property
     def looks_over(self) -> bool:
         """Whether the inner planner can be asked if anything is left to do."""
         return bool(getattr(self.inner, "looks_over", False))
@@ -79,13 +79,16 @@ class ReliablePlanner:
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """The inner planner's answer, with the more reliable thing where the instruction leaves it open."""
         answer = self.inner.plan(observation, instruction, context)
+        self.rejected = self.inner.rejected
         if isinstance(answer, Refusal):
             return answer
         return self.choose(answer, " ".join([instruction, *context.said]))
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`; what was chosen stays chosen."""
-        return self.inner.refresh(observation, plan, context)
+        fresh = self.inner.refresh(observation, plan, context)
+        self.rejected = self.inner.rejected
+        return fresh
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
@@ -122,7 +125,7 @@ class ReliablePlanner:
         if best.where == now.where or best.rate.interval[0] <= now.rate.interval[1]:
             return None
         point = best.point.replace(label=at.label, position_w=None)
-        others = tuple(a for a in step.artifacts if a.kind != "keypoints" and a.kind != "affordance_map")
+        others = tuple(a for a in step.artifacts if a.kind not in ("keypoints", "affordance_map"))
         changed = step.replace(
             args=step.args | ({"source": best.where} if "source" in step.args else {}),
             text=step.text.replace(f"from the {now.where}", f"from the {best.where}"),
@@ -167,7 +170,7 @@ def weights_of(policy: str, policy_for: Callable[[str], Policy]) -> Callable[[st
         policy_for: gives the policy of a name.
     """
 
-    @lru_cache(maxsize=None)
+    @cache
     def version(name: str) -> str:
         folder = weights_folder(policy if name == "flow" else name)
         if folder is None:

@@ -1,4 +1,4 @@
-"""What is checked before a run is said to have succeeded: do the effects still hold, and was everything brought to an end?
+"""What is checked before a run is said to have succeeded: do the effects still hold, and is nothing left undone?
 
 A step's own check looks right after it. A thing can be knocked over by a later step, or fall on the way and be dropped
 from the plan when the planner no longer sees it; each step of the last plan is then done, and the goal is not reached.

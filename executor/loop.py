@@ -157,17 +157,13 @@ class Orchestrator:
         while True:
             try:
                 answer = self.review.plan(answer)
-                if isinstance(answer, Refusal):
-                    ended = self._refused(instruction, answer)
-                else:
-                    state.plan, ended = answer, answer
-                    if not answer.remaining:
-                        ended = self._ended(instruction, answer, f"all {len(answer.done)} steps are done")
-                if isinstance(ended, Ending):
-                    return ended
-                if ended is not answer:
+                if isinstance(answer, Refusal) or not answer.remaining:
+                    ended = self._closed(instruction, answer)
+                    if isinstance(ended, Ending):
+                        return ended
                     answer = ended
                     continue
+                state.plan = answer
                 if state.attempts >= config.max_steps:
                     return self._give_up(f"gave up after {state.attempts} attempts at steps")
                 step = answer.step(answer.remaining[0])
@@ -323,6 +319,13 @@ class Orchestrator:
     def _record_rejected(self) -> None:
         for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
+
+    def _closed(self, instruction: str, answer: Plan | Refusal) -> Ending | Plan | Refusal:
+        """How it ends with an answer that leaves nothing to do; or what to go on with."""
+        if isinstance(answer, Refusal):
+            return self._refused(instruction, answer)
+        self.state.plan = answer
+        return self._ended(instruction, answer, f"all {len(answer.done)} steps are done")
 
     def _ended(self, instruction: str, answer: Plan | Refusal, message: str) -> Ending | Plan | Refusal:
         """Success, if what was done still holds and nothing is left to do; else what to go on with, or the failure."""

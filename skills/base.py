@@ -74,7 +74,7 @@ class Skill(ABC):
         return None
 
     def lasts(self, context: SkillContext) -> Verdict | None:
-        """Does its effect still hold? Asked at the end of a run, with ``context.after``; None where nothing shows it."""
+        """Does its effect still hold? Asked at the end of a run, with ``context.after``; None where nothing shows."""
         return None
 
     def recover(self, outcome: StepOutcome) -> Recovery | None:

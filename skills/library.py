@@ -119,7 +119,8 @@ class ThrowAway(Skill):
     def done(self, context: SkillContext) -> Verdict:
         """The gripper is open, and nothing has come to lie outside of the bin."""
         aside = strayed(context.before, context.after, context.target_w)
-        return _both("thrown away", released(context.proprio), aside) if aside.value == "no" else released(context.proprio)
+        opened = released(context.proprio)
+        return _both("thrown away", opened, aside) if aside.value == "no" else opened
 
     def effect(self, context: SkillContext) -> Belief:
         """The hand is empty."""

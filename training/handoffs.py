@@ -272,9 +272,9 @@ def single(
 @lru_cache(maxsize=2)
 def _parts(policy: str) -> tuple[SkillLibrary, Callable[[str], Policy]]:
     """Loaded once in each process."""
-    from hiervla.executor.agent import policies
-
     import torch  # noqa: I001  # heavy, and only where policies run
+
+    from hiervla.executor.agent import policies
 
     torch.set_num_threads(1)
     library = SkillLibrary.load()

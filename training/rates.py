@@ -26,9 +26,7 @@ def rate(successes: int, trials: int) -> str:
     return f"{successes / trials:.3f} [{low:.2f}, {high:.2f}] ({successes}/{trials})"
 
 
-def difference(
-    first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95
-) -> tuple[float, float]:
+def difference(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> tuple[float, float]:
     """Interval of the difference of two proportions, first minus second (Newcombe 1998, method 10); Wilson's limits.
 
     Args:

@@ -10,8 +10,8 @@ from hiervla.executor.agent import policies
 from hiervla.executor.choosing import weights_of
 from hiervla.skills import SkillLibrary
 from hiervla.skills.reliability import Rate, Reliability, digest_of
-from hiervla.training.handoffs import HandoffReport, Tried, single
 from hiervla.training.experts.tasks import pick_task
+from hiervla.training.handoffs import HandoffReport, Tried, single
 from hiervla.worlds.tabletop.sampling import Request, SceneRequestError, sample_scene
 
 Counts = dict[tuple[str, str, str], tuple[int, int]]

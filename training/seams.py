@@ -78,9 +78,9 @@ def occurring(samples: int = 120, seed: int = 0) -> dict[Seam, int]:
 
 def seam_scene(seam: Seam, seed: int, rng: np.random.Generator) -> SceneSpec:
     """A random scene in which the first skill can be tried, and the second after it."""
-    kinds = ("sponge",) if "wipe" in (seam.first, seam.second) else ("block", "block", "mug", "can", "sponge")
+    kinds = ["sponge"] if "wipe" in (seam.first, seam.second) else ["block", "block", "mug", "can", "sponge"]
     if seam == Seam("place", "close_drawer"):
-        kinds = ("block", "block", "sponge")
+        kinds = ["block", "block", "sponge"]
     loose = kinds[int(rng.integers(len(kinds)))]
     holds = seam.first in _HOLDS
     where = "gripper" if holds else "table"
