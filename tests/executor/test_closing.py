@@ -38,7 +38,9 @@ class Put(Skill):
 
     timeout_s = 3.0
 
-    def __init__(self, lasting: list[Verdict] | None = None, name: str = "place", works: Callable[[], bool] = bool) -> None:
+    def __init__(
+        self, lasting: list[Verdict] | None = None, name: str = "place", works: Callable[[], bool] = bool
+    ) -> None:
         self.signature = SkillSignature(name=name, doc="put something down")
         self.lasting = lasting if lasting is not None else []
         self.works = works
@@ -82,9 +84,7 @@ def run(planner: ScriptedPlanner, skill: Skill, **options: Any) -> tuple[RunResu
     world = options.pop("world", None) or KinematicWorld()
     policy = LinePolicy()
     config = LoopConfig(**options)
-    agent = Agent(
-        world_preset("tabletop"), planner, lambda name: policy, skills=SkillLibrary([skill]), config=config
-    )
+    agent = Agent(world_preset("tabletop"), planner, lambda name: policy, skills=SkillLibrary([skill]), config=config)
     return agent.run("put it there", world=world, on_event=events.append), events
 
 
