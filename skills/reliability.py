@@ -68,6 +68,7 @@ class Reliability(Typed):
 
     version: Literal[1] = 1
     rates: tuple[Rate, ...] = ()
+    runs: tuple[str, ...] = Field(default=(), description="ids of recorded runs that are counted in")
 
     def rate(self, skill: str, kind: str, where: str, digest: str) -> Rate | None:
         """The rate of one skill in one situation, if it was measured with the present skill and weights."""
@@ -82,7 +83,7 @@ class Reliability(Typed):
             merged[key] = rate if old is None else rate.replace(
                 successes=old.successes + rate.successes, trials=old.trials + rate.trials
             )  # fmt: skip
-        return Reliability(rates=tuple(merged[k] for k in sorted(merged)))
+        return Reliability(rates=tuple(merged[k] for k in sorted(merged)), runs=self.runs)
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str, str], Rate]:
@@ -113,7 +114,7 @@ class Reliability(Typed):
         lines = ",\n".join(json.dumps(r.model_dump(mode="json")) for r in self.rates)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(f'{{"version": 1, "rates": [\n{lines}\n]}}\n')
+            partial.write_text(f'{{"version": 1, "runs": {json.dumps(self.runs)}, "rates": [\n{lines}\n]}}\n')
             partial.replace(path)
         except OSError as error:
             problem = f"cannot be written ({error.strerror})"

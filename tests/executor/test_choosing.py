@@ -127,3 +127,62 @@ def test_versions_are_told_by_the_weights_themselves(tmp_path: Path) -> None:
     second = weights_of(str(tmp_path), lambda name: ScriptedPlanner([]))("flow")  # type: ignore[arg-type,return-value]
     assert len({first, second}) == 2
     assert weights_of("mine", lambda name: ScriptedPlanner([]))("mine") == "scripted"  # type: ignore[arg-type,return-value]
+
+
+def test_recorded_runs_are_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The attempts of a record, by the words of its plan; what the skill never got to is left out."""
+    from hiervla.executor.agent import Agent
+    from hiervla.executor.config import LoopConfig
+    from hiervla.executor.presets import world_preset
+    from hiervla.executor.rates import count_runs
+    from hiervla.executor.testing import LinePolicy, step_at
+
+    near = step_at("s1", "pick", (0.5, 0.05, 0.02), object="red block", source="drawer")
+    far = step_at("s2", "pick", (1.6, 0.0, 0.02), object="red block", source="white plate")
+    given = Plan(goal="g", steps=(near, far), remaining=("s1", "s2"))
+    policy = LinePolicy()
+    agent = Agent(
+        world_preset("tabletop"), ScriptedPlanner([given]), lambda name: policy, skills=LIBRARY,
+        config=LoopConfig(max_retries=1, repeats=1, max_steps=3),
+    )  # fmt: skip
+    result = agent.run("pick it", world=KinematicWorld(), record=tmp_path)
+    assert [r.outcome for r in result.steps] == ["failed", "failed"], "there is nothing to grasp"
+    assert result.record is not None
+    known = count_runs([result.record], Reliability(), LIBRARY, lambda name: "weights", lambda name: "line")
+    counted = known.rate("pick", "block", "drawer", DIGEST)
+    assert counted is not None
+    assert (counted.successes, counted.trials, len(known.rates)) == (0, 2, 1)
+    again = count_runs([result.record], known, LIBRARY, lambda name: "weights", lambda name: "line")
+    assert again == known
+    other = count_runs([result.record], Reliability(), LIBRARY, lambda name: "weights", lambda name: "another")
+    assert other.rates == ()
+
+
+def test_situations_are_read_from_the_words_of_a_plan() -> None:
+    from hiervla.executor.rates import situation
+
+    def of(skill: str, **args: str) -> tuple[str, str]:
+        return situation(Step(id="s", skill=skill, args=args))
+
+    assert of("pick", object="red block", source="top shelf") == ("block", "top_shelf")
+    assert of("pick", object="red block", source="white plate") == ("block", "on_object")
+    assert of("place", object="red mug", relation="on", target="white plate") == ("mug", "plate")
+    assert of("place", object="red mug", relation="on", target="top shelf") == ("mug", "top_shelf")
+    assert of("throw_away", object="red can") == ("can", "bin")
+    assert of("wipe", surface="spill") == ("spill", "")
+    assert of("open_drawer", drawer="drawer") == ("drawer", "")
+
+
+def test_rates_are_printed_from_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hiervla.cli import main
+
+    monkeypatch.setenv("HIERVLA_RELIABILITY", str(tmp_path / "own.json"))
+    rates(digest="of other weights").write(tmp_path / "own.json")
+    assert main(["skills", "rates"]) == 0
+    told = capsys.readouterr().out
+    assert "2 more were measured with other skills or weights, and count for nothing" in told
+    assert str(tmp_path / "own.json") in told
+    assert main(["skills", "rates", str(tmp_path)]) != 0
+    assert "it is no run record and holds none" in capsys.readouterr().err

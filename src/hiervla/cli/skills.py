@@ -155,6 +155,21 @@ def skills_handoff(
     )
 
 
+@skills_app.command("rates")
+def skills_rates(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUNS...]", help="Run records, or folders of them, to count in.", show_default=False),
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Policy, or a folder of weights.")] = "flow",
+    as_json: AsJson = False,
+) -> int:
+    """Show measured success by skill, kind and place, which planning goes by; with RUNS, count those in first."""
+    from hiervla.cli.handing import print_rates
+
+    return print_rates(runs or [], policy, as_json=as_json)
+
+
 @skills_app.command("new")
 def skills_new(
     name: Annotated[str, typer.Argument(help="Name of the new skill.", show_default=False)],
