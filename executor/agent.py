@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING
 from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
+from hiervla.executor.closing import Ending
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Control, LetItRun
-from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, RunState, begin
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
 from hiervla.executor.record.manifest import ForkOf, Manifest, new_run_folder

@@ -14,8 +14,9 @@ import numpy as np
 from hiervla.executor.activities import Parts
 from hiervla.executor.config import LoopConfig
 from hiervla.planner.base import StepRecord
-from hiervla.representations import Artifact, Keypoints, Observation, Plan, Refusal, Step
+from hiervla.representations import Artifact, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import VerdictGiven
+from hiervla.representations.plans import RunOutcome
 from hiervla.skills import Skill, SkillContext, target_point
 
 _SURE = 0.5
@@ -143,6 +144,19 @@ def look_over(
     return Wrong(tuple(broken), tuple(lost))
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How the loop ended.
+
+    Attributes:
+        outcome: typed outcome.
+        message: one sentence for a person.
+    """
+
+    outcome: RunOutcome
+    message: str
+
+
 class Closing:
     """Looks a run over before it is said to have succeeded.
 
@@ -161,17 +175,33 @@ class Closing:
 
     def end(
         self, answer: Plan | Refusal, history: list[StepRecord], ask: Callable[[str], Plan | Refusal]
-    ) -> Plan | Refusal | str | None:
-        """What speaks against success.
+    ) -> Plan | Refusal | Ending:
+        """How a run ends with an answer that leaves nothing to do; or a plan to go on with.
 
         Args:
-            answer: by which nothing is left to do.
+            answer: a plan without remaining steps, or a refusal.
             history: attempts at steps; changed where an effect is gone.
             ask: asks the planner for a plan from here, for a reason.
-
-        Returns:
-            A plan to go on with; why the run failed, in words; or None for nothing.
         """
+        if isinstance(answer, Plan):
+            message = f"all {len(answer.done)} steps are done"
+        else:
+            worked = sum(r.outcome == "succeeded" for r in history)
+            if answer.reason != "nothing_to_do":
+                message = f"the planner sees no way on: {answer.message}"
+                return Ending("failed", message) if history else Ending("refused", answer.message)
+            if not worked:
+                return Ending("nothing_to_do", answer.message)
+            message = f"nothing is left to do after {worked} steps"
+        found = self._against(answer, history, ask)
+        if isinstance(found, str):
+            return Ending("failed", f"{message}, but {found}")
+        return Ending("succeeded", message) if found is None else found
+
+    def _against(
+        self, answer: Plan | Refusal, history: list[StepRecord], ask: Callable[[str], Plan | Refusal]
+    ) -> Plan | Refusal | str | None:
+        """What speaks against success: a plan to go on with, words, or None for nothing."""
         parts, most = self._parts, self._config.end_checks
         if not (self._config.verify and most):
             return None
@@ -193,6 +223,12 @@ class Closing:
             return str(wrong)
         self.looked_over += 1
         return ask(f"looked over: {wrong}")
+
+
+def evidence(verdict: Verdict) -> str:
+    """What a verdict goes by, in words."""
+    parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
+    return ", ".join(parts)
 
 
 def unfinished(history: Sequence[StepRecord]) -> list[Step]:
@@ -235,4 +271,4 @@ def _near(step: Step, done: Step) -> bool:
     return bool(np.hypot(*(a - b)[:2]) < _SAME_M)
 
 
-__all__ = ["Broken", "Closing", "Effect", "Ledger", "Wrong", "look_over", "unfinished"]
+__all__ = ["Broken", "Closing", "Effect", "Ending", "Ledger", "Wrong", "evidence", "look_over", "unfinished"]

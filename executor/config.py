@@ -60,4 +60,3 @@ class LoopConfig(Typed):
         """Plan once, fixed timers, no checks: the baseline of ``benchmarks.tasks``."""
         unchecked = cls(screen=False, verify=False, check_arrival=False, end_checks=0)
         return unchecked.replace(replan="never", learned_termination=False, max_retries=0)
-        return unchecked.replace(replan="never", learned_termination=False, max_retries=0)

@@ -13,7 +13,7 @@ from typing import Literal
 from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.activities import Parts, RobotBody
 from hiervla.executor.body import EnvelopeStop, RunCancelled
-from hiervla.executor.closing import Closing
+from hiervla.executor.closing import Closing, Ending, evidence
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.memory import Memory
 from hiervla.executor.record.manifest import Manifest
@@ -37,7 +37,7 @@ from hiervla.representations.events import (
     StepStarted,
     VerdictGiven,
 )
-from hiervla.representations.plans import RunOutcome, StepOutcome
+from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Belief, Skill, SkillContext, SkillLibrary
 from hiervla.skills.checks import holding
 
@@ -65,19 +65,6 @@ class RunState:
     attempts: int = 0
     said: list[str] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the loop ended.
-
-    Attributes:
-        outcome: typed outcome.
-        message: one sentence for a person.
-    """
-
-    outcome: RunOutcome
-    message: str
 
 
 class Orchestrator:
@@ -158,9 +145,10 @@ class Orchestrator:
             try:
                 answer = self.review.plan(answer)
                 if isinstance(answer, Refusal) or not answer.remaining:
-                    ended = self._closed(instruction, answer)
+                    state.plan = answer if isinstance(answer, Plan) else state.plan
+                    ended = self.closing.end(answer, state.history, lambda why: self._ask(instruction, why))
                     if isinstance(ended, Ending):
-                        return ended
+                        return self._give_up(ended.message) if ended.outcome == "failed" else ended
                     answer = ended
                     continue
                 state.plan = answer
@@ -320,31 +308,6 @@ class Orchestrator:
         for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
 
-    def _closed(self, instruction: str, answer: Plan | Refusal) -> Ending | Plan | Refusal:
-        """How it ends with an answer that leaves nothing to do; or what to go on with."""
-        if isinstance(answer, Refusal):
-            return self._refused(instruction, answer)
-        self.state.plan = answer
-        return self._ended(instruction, answer, f"all {len(answer.done)} steps are done")
-
-    def _ended(self, instruction: str, answer: Plan | Refusal, message: str) -> Ending | Plan | Refusal:
-        """Success, if what was done still holds and nothing is left to do; else what to go on with, or the failure."""
-        history = self.state.history
-        found = self.closing.end(answer, history, lambda reason: self._ask(instruction, reason))
-        if found is None:
-            return Ending("succeeded", message)
-        return self._give_up(f"{message}, but {found}") if isinstance(found, str) else found
-
-    def _refused(self, instruction: str, refusal: Refusal) -> Ending | Plan | Refusal:
-        succeeded = [r for r in self.state.history if r.outcome == "succeeded"]
-        if refusal.reason == "nothing_to_do":
-            if succeeded:
-                return self._ended(instruction, refusal, f"nothing is left to do after {len(succeeded)} steps")
-            return Ending("nothing_to_do", refusal.message)
-        if self.state.history:
-            return self._give_up(f"the planner sees no way on: {refusal.message}")
-        return Ending("refused", refusal.message)
-
     def _give_up(self, message: str) -> Ending:
         """End at rest, at home; what is held stays held, since dropping it could do harm."""
         self.body.home("giving up")
@@ -404,7 +367,7 @@ class Orchestrator:
         if self.config.verify:
             ready = self._verdict(step, "ready", self.parts.verifier.ready(skill, context), attempt)
             if not ready.yes:
-                return "precondition_failed", f"not ready: {ready.name} ({_evidence(ready)})"
+                return "precondition_failed", f"not ready: {ready.name} ({evidence(ready)})"
         try:
             self.body.approach(step, skill.approach(context), context.target_w, before)
             seed = self.seed + 1009 * self.state.attempts + attempt
@@ -448,7 +411,7 @@ class Orchestrator:
             why = f"{done.name}: {done.value}"
         else:
             outcome = ended if ended != "succeeded" else "failed"
-            why = f"{done.name}: {done.value} ({_evidence(done)}) {reason}"
+            why = f"{done.name}: {done.value} ({evidence(done)}) {reason}"
         decided = self.review.outcome(outcome, context.step, attempt)
         if decided != outcome:
             why = f"taken as {decided}, was {outcome}: {why}"
@@ -495,8 +458,3 @@ def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
 
 def _to_lift(step: Step) -> bool:
     return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)
-
-
-def _evidence(verdict: Verdict) -> str:
-    parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
-    return ", ".join(parts)

@@ -13,9 +13,10 @@ from typing import Any
 
 from hiervla.executor.activities import Parts, SkillVerifier
 from hiervla.executor.body import Body, CancelToken
+from hiervla.executor.closing import Ending
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Control, Decision
-from hiervla.executor.loop import Ending, Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, RunState, begin
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.reader import RunRecord

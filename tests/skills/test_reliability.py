@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hiervla.skills import SkillLibrary, skill
+from hiervla.skills import SkillContext, SkillLibrary, Waypoint, skill
 from hiervla.skills.reliability import Rate, Reliability, ReliabilityError, digest_of, user_file
 from hiervla.training.rates import difference, wilson
 
@@ -53,8 +53,9 @@ def test_a_digest_is_of_the_code_and_of_the_weights() -> None:
     assert len({digest_of(pick, "w"), digest_of(pick, "v"), digest_of(place, "w")}) == 3
 
     @skill
-    def nod() -> None:  # type: ignore[misc]
+    def nod(context: SkillContext) -> list[Waypoint]:
         """Nod."""
+        return []
 
     assert digest_of(nod, "w") != digest_of(pick, "w")
 
