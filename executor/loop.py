@@ -18,11 +18,11 @@ from hiervla.executor.config import LoopConfig
 from hiervla.executor.memory import Memory
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
-from hiervla.executor.review import Interjected, Reviewer
+from hiervla.executor.review import Interjected, Reviewer, to_lift
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
-from hiervla.representations import HiervlaError, Keypoints, Observation, Plan, Refusal, Step, Verdict
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
     ArtifactsAged,
     Grounded,
@@ -385,7 +385,7 @@ class Orchestrator:
         """The step with its points in the world, as whoever controls the run lets them stand."""
         grounded = self._lift(before, step)
         decided = self.review.keypoints(grounded, step, attempt)
-        return self._lift(before, decided) if _to_lift(decided) else decided
+        return self._lift(before, decided) if to_lift(decided) else decided
 
     def _lift(self, before: Observation, step: Step) -> Step:
         grounded = self.planner.ground(before, step)
@@ -454,7 +454,3 @@ def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
         config=manifest.config,
     )
     parts.body.snapshot("start")
-
-
-def _to_lift(step: Step) -> bool:
-    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)

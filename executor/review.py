@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 from hiervla.executor.activities import Parts
 from hiervla.executor.control import Answer, CorrectionError, Decision, Say, Value
-from hiervla.representations import ActionChunk, Plan, Refusal, Step, Verdict
+from hiervla.representations import ActionChunk, Keypoints, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import CorrectionGiven, DecisionKind, Paused, Resumed
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import SkillContext, SkillLibrary
@@ -140,6 +140,11 @@ class Reviewer:
         if isinstance(answer, Say):
             raise Interjected(answer.text)
         return answer
+
+
+def to_lift(step: Step) -> bool:
+    """Whether a step that somebody changed has points that still have to be lifted to the world."""
+    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)
 
 
 def _field(kind: DecisionKind, answer: Answer) -> str:
