@@ -143,8 +143,12 @@ class _Drawer(Skill):
         return slid(context.before, context.after, context.target_w, (0.0, self.shift_y_m, 0.0))
 
     def lasts(self, context: SkillContext) -> Verdict | None:
-        """The handle is still where it was brought."""
-        return self.done(context)
+        """The handle is still where it was brought; what has come to stand at its old place is another thing."""
+        moved = self.done(context)
+        there = float(moved.evidence.get("points_new_place", 0.0))
+        if moved.value == "no" and there > 0.3 * float(moved.evidence.get("points_before", 0.0)):
+            return moved.replace(value="yes", confidence=0.5)
+        return moved
 
     def effect(self, context: SkillContext) -> Belief:
         """The hand stays empty."""
