@@ -26,7 +26,7 @@ from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_fold
 from hiervla.executor.closing import Ending
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Control, LetItRun
-from hiervla.executor.loop import Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy, make_policy
 from hiervla.executor.presets import WorldPreset, world_preset
 from hiervla.executor.record.manifest import ForkOf, Manifest, new_run_folder
@@ -35,6 +35,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.screening import PlanScreen
+from hiervla.executor.state import RunState
 from hiervla.planner.base import Planner, StepRecord, make_planner
 from hiervla.representations import Event, Plan
 from hiervla.representations.plans import RunOutcome

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
@@ -15,12 +14,12 @@ from hiervla.executor.activities import Parts, RobotBody
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.closing import Closing, Ending, evidence
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.memory import Memory
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer, to_lift
 from hiervla.executor.screening import no_plan_passed
 from hiervla.executor.segment import PolicyRunner
+from hiervla.executor.state import RunState
 from hiervla.planner.base import GroundingError, Objection, Planner, PlannerContext, StepRecord
 from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step, Verdict
 from hiervla.representations.events import (
@@ -40,31 +39,6 @@ from hiervla.representations.events import (
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Belief, Skill, SkillContext, SkillLibrary
 from hiervla.skills.checks import holding
-
-
-@dataclass
-class RunState:
-    """All state of a run that decisions depend on.
-
-    Attributes:
-        history: every attempt so far, with its outcome.
-        belief: what is held and where it came from.
-        plan: the planner's latest plan.
-        observation: what that plan was made from.
-        failures: attempts in a row at the same thing that failed.
-        attempts: attempts at steps so far.
-        said: what a person said since the instruction.
-        memory: where things are that are out of sight.
-    """
-
-    history: list[StepRecord] = field(default_factory=list)
-    belief: Belief = field(default_factory=Belief)
-    plan: Plan | None = None
-    observation: Observation | None = None
-    failures: dict[str, int] = field(default_factory=dict)
-    attempts: int = 0
-    said: list[str] = field(default_factory=list)
-    memory: Memory = field(default_factory=Memory)
 
 
 class Orchestrator:

@@ -16,7 +16,7 @@ from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.closing import Ending
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Control, Decision
-from hiervla.executor.loop import Orchestrator, RunState, begin
+from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.reader import RunRecord
@@ -27,6 +27,7 @@ from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopp
 from hiervla.executor.replay.decisions import first_event, recorded_config, recorded_parts
 from hiervla.executor.replay.recorded import RecordedControl
 from hiervla.executor.screening import PlanScreen
+from hiervla.executor.state import RunState
 from hiervla.planner.base import Planner
 from hiervla.representations import UnknownNameError
 from hiervla.representations import events as ev
