@@ -55,6 +55,8 @@ FAULTS = {
 class FaultyPlanner:
     """The embedded planner with a fault in its plan or in its grounding."""
 
+    looks_over = True
+
     def __init__(self, inner: Any, fault: str, rng: np.random.Generator) -> None:
         self.inner, self.fault, self.rng = inner, fault, rng
         self.rejected: tuple[RejectedAttempt, ...] = ()

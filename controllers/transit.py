@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hiervla.controllers.collision import CollisionModel, HeldObject, Obstacles, densify
-from hiervla.controllers.errors import NoPath, UnreachablePose
+from hiervla.controllers.errors import MotionLimitError, NoPath, UnreachablePose
 from hiervla.controllers.kinematics import (
     DifferentialIK,
     Kinematics,
@@ -159,6 +159,36 @@ class TransitPlanner:
         name = "joint position (" + ", ".join(f"{v:.2f}" for v in goal) + ")"
         return self._plan(np.asarray(q, dtype=np.float64), [self.limits.clip(goal)], name, obstacles, dq, held, speed)
 
+    def rise(self, q: ArrayLike, height_m: float, *, dq: ArrayLike | None = None) -> Trajectory | None:
+        """The tool straight up: how a hand leaves what it has just let go of, which stands between the fingers.
+
+        Nothing is checked for collision: the hand came down this way.
+
+        Args:
+            q: (7,) present joint reference [rad].
+            height_m: how far [m].
+            dq: (7,) present velocity; the arm is stopped first if it moves [rad/s].
+
+        Returns:
+            None where the arm cannot follow the line.
+        """
+        start, stop = np.asarray(q, dtype=np.float64), None
+        if dq is not None and float(np.abs(np.asarray(dq)).max()) > 1e-3:
+            stop = stop_from(start, dq, self.limits)
+            start = np.array(stop.q[-1])
+        start = self.limits.clip(start)
+        pose = self.kinematics.forward(start)
+        target = pose.copy()
+        target[2, 3] += height_m
+        path = _line(self._servo, self.kinematics, start, pose, target)
+        if path is None:
+            return None
+        try:
+            motion = time_path(path, self.limits)
+        except MotionLimitError:
+            return None
+        return motion if stop is None else stop.then(motion)
+
     def _plan(
         self,
         q: Array,
@@ -270,27 +300,13 @@ class _Query:
         for lift in _LIFTS_M:
             target = pose.copy()
             target[2, 3] += lift
-            path = self._line(self.start, pose, target)
+            path = _line(self.servo, self.kinematics, self.start, pose, target)
             if path is None:
                 break
             self.checks += len(path)
             if self._free(path[-1]) and all(self.model.depth(q) <= allowed for q in path):
                 return path
         raise NoPath(self.name, "start_in_collision", self.model.touched(self.start))
-
-    def _line(self, q: Array, pose: Array, target: Array) -> Array | None:
-        """Joint path along a straight line of the tool, or None where the arm cannot follow."""
-        count = max(2, int(np.ceil(np.linalg.norm(target[:3, 3] - pose[:3, 3]) / 0.01)))
-        rows = [q]
-        for k in range(1, count + 1):
-            step = pose.copy()
-            step[:3, 3] += (target[:3, 3] - pose[:3, 3]) * (k / count)
-            for _ in range(3):
-                q = self.servo.step(q, step)
-            rows.append(q)
-        if pose_error(self.kinematics.forward(q), target)[0] > 0.005:
-            return None
-        return np.array(rows)
 
     def _straight(self, start: Array, goal: Array) -> Iterator[Array]:
         path = np.stack([start, goal])
@@ -349,6 +365,21 @@ class _Query:
                 return False
             escaped = escaped or free
         return escaped
+
+
+def _line(servo: DifferentialIK, kinematics: Kinematics, q: Array, pose: Array, target: Array) -> Array | None:
+    """Joint path along a straight line of the tool, or None where the arm cannot follow."""
+    count = max(2, int(np.ceil(np.linalg.norm(target[:3, 3] - pose[:3, 3]) / 0.01)))
+    rows = [q]
+    for k in range(1, count + 1):
+        step = pose.copy()
+        step[:3, 3] += (target[:3, 3] - pose[:3, 3]) * (k / count)
+        for _ in range(3):
+            q = servo.step(q, step)
+        rows.append(q)
+    if pose_error(kinematics.forward(q), target)[0] > 0.005:
+        return None
+    return np.array(rows)
 
 
 def round_corners(polyline: Array, radius: float, spacing: float = 0.02) -> Array:

@@ -110,6 +110,10 @@ class Verifier(Protocol):
         """Did the step work?"""
         ...
 
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        """Does the step's effect still hold at the end of the run? None for a skill that cannot tell."""
+        ...
+
 
 class SkillVerifier:
     """The skills' own checks."""
@@ -129,6 +133,10 @@ class SkillVerifier:
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`Verifier`."""
         return _asked(skill, "done", lambda: skill.done(context))
+
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        """See :class:`Verifier`."""
+        return _asked(skill, "lasts", lambda: skill.lasts(context))
 
 
 def _asked(skill: Skill, place: str, check: Callable[[], V]) -> V:

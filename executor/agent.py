@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from hiervla.executor.activities import Parts
 from hiervla.executor.body import Body, CancelToken
+from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Control, LetItRun
 from hiervla.executor.loop import Orchestrator, begin
@@ -42,6 +43,7 @@ from hiervla.representations.plans import RunOutcome
 from hiervla.skills import SkillLibrary
 from hiervla.skills.programs import Vocabulary, check_program
 from hiervla.skills.programs.text import title_of
+from hiervla.skills.reliability import Reliability
 from hiervla.worlds.base import World
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ class Agent:
         policy: str = "flow",
         config: LoopConfig | None = None,
         skills: SkillLibrary | None = None,
+        reliability: Reliability | None = None,
     ) -> Agent:
         """An agent with the parts that hiervla ships, or with your weights.
 
@@ -131,8 +134,11 @@ class Agent:
             policy: ``"flow"``, or the folder of a policy checkpoint.
             config: settings of the loop.
             skills: the library; by default everything installed.
+            reliability: measured rates by which to choose between look-alikes; by default those that came with the
+                weights and those of the user's own runs.
 
         Raises:
+            ReliabilityError: a file of measured rates is damaged.
             UnknownNameError: there is no such preset, planner or policy.
             CheckpointError: weights cannot be read.
         """
@@ -141,7 +147,10 @@ class Agent:
         policy_for = policies(policy)
         # Unreadable weights should be told of here, and not in the middle of a run.
         policy_for("flow" if folder.is_dir() else policy)
-        return cls(preset, make_planner(planner), policy_for, skills=skills, config=config, policy_id=policy)
+        library = skills if skills is not None else SkillLibrary.load()
+        rates = reliability if reliability is not None else known_rates(weights_folder(policy))
+        plans = ReliablePlanner(make_planner(planner), rates, library, weights_of(policy, policy_for))
+        return cls(preset, plans, policy_for, skills=library, config=config, policy_id=policy)
 
     def run(
         self,

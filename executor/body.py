@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,10 @@ from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, World
 
 _HELD = HeldObject(half_extents=(0.035, 0.04, 0.05), below_m=0.03)
 _NEAR_HAND_M = 0.11
+_LEAVE_M = 0.07
+"""How far an empty hand rises straight up before it goes home [m]."""
+_CARRYING = 0.6
+"""Share of the arm's speed, acceleration and jerk with something in the hand: at 1 a mug slips, at 0.7 none does."""
 _RAISED_M = 0.42
 """Lowest height at which a hand counts as raised above everything that stands on the table [m]."""
 _MAY_RISE_M = 0.08
@@ -201,11 +206,25 @@ class Body:
     def _home(
         self, q: NDArray[np.float64], dq: NDArray[np.float64], obstacles: Obstacles, observation: Observation
     ) -> Transit:
+        proprio = observation.proprio
+        if proprio.ee_position[2] < _RAISED_M - _LEAVE_M and not holding(proprio).yes:
+            # What an empty hand has just let go of stands between its fingers; sideways it would be dragged along.
+            rise = self._transit.rise(q, _LEAVE_M, dq=dq)
+            if rise is not None:
+                way = self._way_home(rise.q[-1], rise.dq[-1], obstacles, observation)
+                return replace(way, trajectory=rise.then(way.trajectory))
+        return self._way_home(q, dq, obstacles, observation)
+
+    def _way_home(
+        self, q: NDArray[np.float64], dq: NDArray[np.float64], obstacles: Obstacles, observation: Observation
+    ) -> Transit:
+        held = self._held(observation.proprio)
+        speed = 1.0 if held is None else _CARRYING
         try:
-            return self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=self._held(observation.proprio))
+            return self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=held, speed=speed)
         except NoPath:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
-            return self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq)
+            return self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq, speed=speed)
 
     def reaches(self, hover_w: NDArray[np.float64], yaw: float) -> str | None:
         """What keeps the arm from a top-down pose, obstacles left aside; None when nothing does.
@@ -238,13 +257,14 @@ class Body:
     def _hover(self, hover: NDArray[np.float64], yaw: float, observation: Observation) -> Transit:
         held = self._held(observation.proprio)
         q, dq = self._safe.reference
+        speed = 1.0 if held is None else _CARRYING
         try:
             around = self._obstacles(observation, near=None)
-            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
+            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, speed=speed, may_rise_m=_MAY_RISE_M)
         except NoPath:
             # Columns stand for all that is hidden under a seen surface; close to the goal that is too cautious.
             around = self._obstacles(observation, near=hover)
-            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, may_rise_m=_MAY_RISE_M)
+            return self._transit.to_hover(q, hover, yaw, around, dq=dq, held=held, speed=speed, may_rise_m=_MAY_RISE_M)
 
     def start_tracking(self) -> None:
         """Prepare for chunks: the tracker starts from the reference."""

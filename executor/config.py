@@ -38,9 +38,17 @@ class LoopConfig(Typed):
         default=15.0, description="age of an observation from which its artifacts are found anew before use [s]"
     )
     verify: bool = Field(default=True, description="check readiness and success of each step from observations")
+    check_arrival: bool = Field(
+        default=True, description="see on arrival at a skill's hover that what was carried there is still in the hand"
+    )
     learned_termination: bool = Field(default=True, description="stop on the policy's done-head; else on a timer")
     max_retries: Count = Field(default=3, description="further attempts at the same step before giving up")
     max_steps: Count = Field(default=40, description="attempts at steps in one run, retries included")
+    end_checks: Count = Field(
+        default=2,
+        description="times that a run which seems to have succeeded is looked over once more and gone on with where "
+        "something is left to do; 0 takes the steps' word for it",
+    )
     chunk_rows: Annotated[int, Field(ge=1)] = Field(default=8, description="rows of a chunk to run before the next")
     think_ticks: Count = Field(
         default=10, description="control ticks that inference may take while the old chunk is tracked"
@@ -55,4 +63,5 @@ class LoopConfig(Typed):
     @classmethod
     def naive(cls) -> LoopConfig:
         """Plan once, fixed timers, no checks: the baseline of ``benchmarks.tasks``."""
-        return cls(replan="never", screen=False, verify=False, learned_termination=False, max_retries=0)
+        unchecked = cls(screen=False, verify=False, check_arrival=False, end_checks=0)
+        return unchecked.replace(replan="never", learned_termination=False, max_retries=0)

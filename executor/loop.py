@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
 from hiervla.executor.activities import Parts, RobotBody, Verifier
 from hiervla.executor.body import EnvelopeStop, RunCancelled
+from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.programs.driver import Doors, ProgramDriver
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer, evidence_words, to_lift
-from hiervla.executor.screening import no_plan_passed
+from hiervla.executor.screening import no_plan_passed, program_ran_out
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import Ending, RunState
 from hiervla.executor.told import Heard, HeardPlanner, HeardVerifier
@@ -61,6 +63,7 @@ class Orchestrator:
         self.seed = seed
         self.policies = PolicyRunner(parts, config)
         self.review = Reviewer(parts, skills)
+        self.closing = Closing(parts, config)
         self.state = RunState()
         doors = Doors(self._look, self._context, self._refreshed, self._record_rejected)
         self.programs = ProgramDriver(parts, skills, config, seed, self.state, doors)
@@ -128,17 +131,20 @@ class Orchestrator:
         while True:
             try:
                 answer = self.review.plan(answer)
-                if isinstance(answer, Refusal):
-                    return self._refused(answer)
-                state.plan = answer = self.programs.next(answer)
-                ended = self.programs.ended
-                if ended is not None and ended.how != "finished":
-                    if ended.how == "gave_up" or not self.programs.may_ask_again(answer):
-                        return self._give_up(f"the program ended: {ended.message}")
-                    answer = self._ask(instruction, f"the program ended: {ended.message}")
+                if isinstance(answer, Plan):
+                    state.plan = answer = self.programs.next(answer)
+                    ran = self.programs.ended
+                    if ran is not None and ran.how != "finished":
+                        if ran.how == "gave_up" or not self.programs.may_ask_again(answer):
+                            return self._give_up(f"the program ended: {ran.message}")
+                        answer = self._ask(instruction, f"the program ended: {ran.message}")
+                        continue
+                if isinstance(answer, Refusal) or not answer.remaining:
+                    ended = self._ended(instruction, answer)
+                    if isinstance(ended, Ending):
+                        return ended
+                    answer = ended
                     continue
-                if not answer.remaining:
-                    return Ending("succeeded", ended.message if ended else f"all {len(answer.done)} steps are done")
                 if state.attempts >= config.max_steps:
                     return self._give_up(f"gave up after {state.attempts} attempts at steps")
                 step = answer.step(answer.remaining[0])
@@ -174,6 +180,22 @@ class Orchestrator:
                 if state.failures[key] > config.max_retries and config.verify and answer.program is None:
                     return self._give_up(f"gave up on '{step}' after {state.failures[key]} attempts: {reason}")
             answer = self._next(instruction, answer, step, outcome, reason, same_hand=held == state.belief.held)
+
+    def _ended(self, instruction: str, answer: Plan | Refusal) -> Ending | Plan | Refusal:
+        """How it ends with an answer that leaves nothing to do, looked over once more; or what to go on with."""
+        program = isinstance(answer, Plan) and answer.program is not None
+
+        def ask(why: str) -> Plan | Refusal:
+            # A program that is through is not run again for what did not last.
+            return program_ran_out(why) if program else self._ask(instruction, why)
+
+        ended = self.closing.end(answer, self.state.history, ask)
+        if not isinstance(ended, Ending):
+            return ended
+        if ended.outcome == "failed":
+            return self._give_up(ended.message)
+        ran = self.programs.ended
+        return replace(ended, message=ran.message) if program and ran is not None else ended
 
     def _hear(self, instruction: str, text: str) -> Plan | Refusal:
         """The planner's answer from here, now that something was said."""
@@ -306,6 +328,7 @@ class Orchestrator:
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer, told=self.heard.take())
         self.recorder.sync()
+        self.closing.asked = answer
         return answer
 
     def _objection(self, plan: Plan, observation: Observation) -> Objection | None:
@@ -318,20 +341,10 @@ class Orchestrator:
         for attempt in self.planner.rejected:
             self.recorder.emit(PlanRejected, time_s=self.body.now_s, raw_text=attempt.raw_text, problem=attempt.problem)
 
-    def _refused(self, refusal: Refusal) -> Ending:
-        succeeded = [r for r in self.state.history if r.outcome == "succeeded"]
-        if refusal.reason == "nothing_to_do":
-            if succeeded:
-                return Ending("succeeded", f"nothing is left to do after {len(succeeded)} steps")
-            return Ending("nothing_to_do", refusal.message)
-        if self.state.history:
-            return self._give_up(f"the planner sees no way on: {refusal.message}")
-        return Ending("refused", refusal.message)
-
     def _give_up(self, message: str) -> Ending:
         """End at rest, at home; what is held stays held, since dropping it could do harm."""
         self.body.home("giving up")
-        return Ending("failed", message)
+        return Ending("gave_up" if message.startswith("gave up") else "failed", message)
 
     def _attempt(self, step: Step, attempt: int) -> tuple[StepOutcome, str, str | None]:
         """One attempt: how it ended, why, and what was said meanwhile if that ended it."""
@@ -348,6 +361,10 @@ class Orchestrator:
                 outcome, reason = "cancelled", f"somebody said: {said}"
                 self.body.home(step.id)
                 self._forget_hand()
+        except (RunCancelled, EnvelopeStop) as stop:
+            broken_off: StepOutcome = "cancelled" if isinstance(stop, RunCancelled) else "envelope_stop"
+            self.state.history.append(StepRecord(step=step, outcome=broken_off))
+            raise
         finally:
             self.body.parent = None
         self.recorder.emit(
@@ -379,6 +396,7 @@ class Orchestrator:
                 told=self.heard.take(),
             )
             return "not_found", str(error)
+        self.closing.ledger.attempted(step)
         context = SkillContext(step=step, before=before, proprio=self.body.proprio(), belief=self.state.belief)
         if self.config.verify:
             ready = self._verdict(step, "ready", self.verifier.ready(skill, context), attempt)
@@ -391,7 +409,7 @@ class Orchestrator:
             self.body.home(step.id)
         except (NoPath, UnreachablePose) as error:
             self.body.home(step.id)
-            return "unreachable", str(error)
+            return "blocked" if isinstance(error, NoPath) else "unreachable", str(error)
         if not self.config.verify:
             self.state.belief = skill.effect(context)
             return "succeeded", ended
@@ -438,6 +456,8 @@ class Orchestrator:
             why = f"taken as {decided}, was {outcome}: {why}"
         if decided == "succeeded":
             self.state.belief = skill.effect(late)
+            if done.yes and type(skill).lasts is not Skill.lasts:
+                self.closing.ledger.succeeded(len(self.state.history), skill, late)
         else:
             self._forget_hand(after)
         return decided, why

@@ -142,6 +142,11 @@ class Reviewer:
         return answer
 
 
+def to_lift(step: Step) -> bool:
+    """Whether a step that somebody changed has points that still have to be lifted to the world."""
+    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)
+
+
 def _field(kind: DecisionKind, answer: Answer) -> str:
     """Which field of a correction holds an answer.
 
@@ -158,8 +163,3 @@ def evidence_words(verdict: Verdict) -> str:
     """A verdict's evidence in a line."""
     parts = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in verdict.evidence.items())
     return ", ".join(parts)
-
-
-def to_lift(step: Step) -> bool:
-    """Does a keypoint of the step lack its position in the world?"""
-    return any(p.position_w is None for a in step.artifacts if isinstance(a, Keypoints) for p in a.points)

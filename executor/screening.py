@@ -111,6 +111,11 @@ def no_plan_passed(objections: Sequence[Objection]) -> Refusal:
     )
 
 
+def program_ran_out(why: str) -> Refusal:
+    """What is said when a program is through and what it did does not hold."""
+    return Refusal(reason="cannot_do", message=f"the program is at its end; {why}")
+
+
 _HOLDING: Final = "holding"
 _EMPTY: Final = "hand_empty"
 

@@ -12,10 +12,11 @@ from hiervla.executor.activities import Parts
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.told import Heard, HeardPolicy, HeardVerifier
-from hiervla.representations import ActionChunk, Observation, Verdict
+from hiervla.representations import ActionChunk, Observation, Proprioception, Verdict
 from hiervla.representations.events import ChunkProposed, VerdictGiven
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import Skill, SkillContext, Timer
+from hiervla.skills.checks import holding
 from hiervla.skills.motion import MotionPolicy, Path
 
 Review = Callable[[ActionChunk, SkillContext], ActionChunk]
@@ -59,7 +60,11 @@ class PolicyRunner:
         policy.reset(context.step, seed)
         body.start_tracking()
         started = body.now_s
-        chunk, latency = _timed(policy, body.observe("act"), context)
+        observation = body.observe("act")
+        dropped = self._dropped(skill, context, observation.proprio)
+        if dropped is not None:
+            return dropped
+        chunk, latency = _timed(policy, observation, context)
         index = 0
         track = max(1, config.chunk_rows * round(1.0 / (chunk.rate_hz * body.tick_s)) - config.think_ticks)
         self._propose(context, chunk, index, latency)
@@ -86,6 +91,16 @@ class PolicyRunner:
             if stop is not None:
                 self._recover(skill, context, stop[0])
                 return stop
+
+    def _dropped(self, skill: Skill, context: SkillContext, proprio: Proprioception) -> tuple[StepOutcome, str] | None:
+        """Whether what was in the hand got lost on the way to the hover; None where all is well, or nothing was."""
+        if not (self._config.verify and self._config.check_arrival) or not holding(context.proprio).yes:
+            return None
+        if skill.approach(context).gripper_width_m is not None:
+            return None
+        verdict = holding(proprio)
+        self._log(context, "invariant", verdict)
+        return None if verdict.yes else ("lost_object", "what was held got lost on the way")
 
     def _stop(self, skill: Skill, context: SkillContext) -> tuple[StepOutcome, str] | None:
         if not self._config.learned_termination:

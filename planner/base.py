@@ -105,6 +105,9 @@ class Planner(Protocol):
 
     Attributes:
         rejected: attempts of the last :meth:`plan` or :meth:`refresh` that did not pass the checks.
+
+    A planner may have a further attribute ``looks_over``; where that is True, it is asked for a plan once more when all
+    steps are done, and what it still finds to do is done.
     """
 
     rejected: tuple[RejectedAttempt, ...]

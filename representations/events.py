@@ -158,11 +158,15 @@ class GroundingFailed(EventBase):
 
 
 class VerdictGiven(EventBase):
-    """A contract check: ready before a step, invariant and during (time to stop?) at chunk ends, done after it."""
+    """A contract check.
+
+    Ready before a step, invariant and during (time to stop?) at chunk ends, done after it;
+    lasting at the end of a run: does the effect still hold?
+    """
 
     type: Literal["verdict"] = "verdict"
     step_id: str
-    phase: Literal["ready", "invariant", "during", "done"]
+    phase: Literal["ready", "invariant", "during", "done", "lasting"]
     verdict: Verdict
     told: Told = None
 

@@ -152,5 +152,7 @@ StepOutcome = Literal[
 ]
 """How one attempt at a step ended."""
 
-RunOutcome = Literal["succeeded", "failed", "refused", "nothing_to_do", "cancelled", "envelope_stop", "error"]
-"""How a run ended."""
+RunOutcome = Literal[
+    "succeeded", "failed", "gave_up", "refused", "nothing_to_do", "cancelled", "envelope_stop", "error"
+]
+"""How a run ended; it gives up when its retries, or its steps, are used up."""

@@ -87,6 +87,10 @@ class Skill(ABC):
         """Invariant while it runs, such as "still holding"; None when there is none."""
         return None
 
+    def lasts(self, context: SkillContext) -> Verdict | None:
+        """Does its effect still hold? Asked at the end of a run, with ``context.after``; None where nothing shows."""
+        return None
+
     def recover(self, outcome: StepOutcome) -> Recovery | None:
         """What to do after an attempt that ended so, before the arm goes home; None for nothing."""
         return self.recovery if outcome in self.recovery.after else None

@@ -15,6 +15,10 @@ CAMERA = "front"
 HELD_MIN_M = 0.006
 HELD_MAX_M = 0.077
 _OPEN_M = 0.070
+_CELL_M = 0.02
+_RISE_M = 0.018
+_CLUMP = 5
+_ARM_M = 0.22
 _BELOW_M, _ABOVE_M = 0.04, 0.16
 
 
@@ -126,6 +130,62 @@ def gone(
         confidence=float(min(1.0, abs(share - 0.5) / 0.5)),
         evidence={"points_before": float(old), "points_after": float(left)},
     )
+
+
+def strayed(
+    before: Observation, after: Observation | None, point_w: NDArray[np.float64], *, radius_m: float = 0.13
+) -> Verdict:
+    """Did nothing come to lie outside of where it was dropped? No where the surface has risen elsewhere.
+
+    Only places whose bare surface was seen before count: a thing that stood there before is none that fell.
+
+    Args:
+        before: the observation in which ``point_w`` was found.
+        after: an observation taken since.
+        point_w: (3,) where the thing was to be dropped [m].
+        radius_m: rises nearer to it than this are where the thing belongs [m].
+    """
+    if after is None:
+        return _unseen("strayed")
+    old, new = (_columns(o.frame(CAMERA)) for o in (before, after))
+    risen = {c: new[c] - z for c, z in old.items() if c in new and new[c] - z > _RISE_M}
+    far = {c: r for c, r in risen.items() if np.hypot(*(np.array(c) * _CELL_M - point_w[:2])) > radius_m}
+    clump = _largest(set(far))
+    yes = clump < _CLUMP
+    return Verdict(
+        name="nothing_strayed",
+        value="yes" if yes else "no",
+        confidence=float(np.clip(abs(clump - _CLUMP + 0.5) / _CLUMP, 0.0, 1.0)),
+        evidence={"cells_risen": float(clump)},
+    )
+
+
+def _columns(frame: CameraFrame) -> dict[tuple[int, int], float]:
+    """Height of the visible surface in each cell of the table, below where the arm hangs [m]."""
+    cloud = deproject(frame).reshape(-1, 3)
+    cloud = cloud[np.isfinite(cloud).all(axis=1)]
+    x, y, z = cloud.T
+    cloud = cloud[(x > 0.15) & (x < 0.85) & (np.abs(y) < 0.62) & (z > -0.02) & (z < _ARM_M)]
+    cells = np.round(cloud[:, :2] / _CELL_M).astype(int)
+    heights: dict[tuple[int, int], float] = {}
+    for (i, j), height in zip(cells.tolist(), cloud[:, 2].tolist(), strict=True):
+        heights[i, j] = max(height, heights.get((i, j), -1.0))
+    return heights
+
+
+def _largest(cells: set[tuple[int, int]]) -> int:
+    """Size of the largest group of neighbouring cells."""
+    best, left = 0, set(cells)
+    while left:
+        group, edge = 0, [left.pop()]
+        while edge:
+            i, j = edge.pop()
+            group += 1
+            near = {(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & left
+            left -= near
+            edge += near
+        best = max(best, group)
+    return best
 
 
 def slid(

@@ -92,6 +92,10 @@ class FunctionSkill(Skill):
         """What was given; by default unsure, so that the policy's own end decides."""
         return self._ask("done", context) or Verdict(name="not_checked", value="unsure", confidence=0.0)
 
+    def lasts(self, context: SkillContext) -> Verdict | None:
+        """What was given, if anything."""
+        return self._ask("lasts", context)
+
     def effect(self, context: SkillContext) -> Belief:
         """The belief that was given; by default it stays as it is."""
         if self._effect is None:
@@ -109,6 +113,7 @@ class FunctionSkill(Skill):
         if check is not None:
             return f"as {check.__module__}:{getattr(check, '__qualname__', type(check).__name__)} says"
         defaults = {"ready": "the keypoint is within reach", "holds": "nothing", "done": "the policy's own end decides"}
+        defaults["lasts"] = "not looked for again"
         return defaults[verb]
 
     def _ask(self, name: str, context: SkillContext) -> Verdict | None:
@@ -176,6 +181,7 @@ def skill(
     ready: Check | None = None,
     holds: Check | None = None,
     done: Check | None = None,
+    lasts: Check | None = None,
     effect: EffectSource | None = None,
     approach: ApproachSource = ...,
     policy: PolicySource | None = None,
@@ -198,6 +204,7 @@ def skill(
     ready: Check | None = None,
     holds: Check | None = None,
     done: Check | None = None,
+    lasts: Check | None = None,
     effect: EffectSource | None = None,
     approach: ApproachSource = Approach(),  # noqa: B008  # frozen
     policy: PolicySource | None = None,
@@ -223,6 +230,7 @@ def skill(
         holds: what must stay true while it runs.
         done: did it work? Asked when the arm is home again, with ``context.after``; by default unsure, which lets the
             policy's own end decide.
+        lasts: does the effect still hold? Asked at the end of a run, likewise with ``context.after``.
         effect: the executor's belief after success; by default unchanged.
         approach: the hover from which it starts.
         policy: a policy instead of the function's own motion; see :data:`PolicySource`.
@@ -267,7 +275,7 @@ def skill(
             arguments,
             policy=None if policy is None else policy_name(called, policy),
             termination=termination,
-            checks={"ready": ready, "holds": holds, "done": done},
+            checks={"ready": ready, "holds": holds, "done": done, "lasts": lasts},
             approach=approach,
             effect=effect,
             recovery=recovery,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hiervla.representations import Parameter, SkillSignature, Step, Verdict
 from hiervla.skills.base import Approach, Skill
-from hiervla.skills.checks import appeared, hand_empty, holding, reachable, released, slid, wiped
+from hiervla.skills.checks import appeared, hand_empty, holding, reachable, released, slid, strayed, wiped
 from hiervla.skills.context import Belief, SkillContext
 from hiervla.skills.registry import SkillLibrary
 from hiervla.skills.routes import FOLLOW, POINTS, WAYS, approach_of, is_followed
@@ -100,6 +100,10 @@ class Place(_Carrying):
             return released(context.proprio)
         return _both("placed", released(context.proprio), seen)
 
+    def lasts(self, context: SkillContext) -> Verdict | None:
+        """Something still stands where it was put."""
+        return appeared(context.before, context.after, context.target_w)
+
     def effect(self, context: SkillContext) -> Belief:
         """The hand is empty."""
         return Belief()
@@ -125,8 +129,10 @@ class ThrowAway(_Carrying):
         return _both("ready", holding(context.proprio), reachable(context.target_w))
 
     def done(self, context: SkillContext) -> Verdict:
-        """The gripper is open."""
-        return released(context.proprio)
+        """The gripper is open, and nothing has come to lie outside of the bin."""
+        aside = strayed(context.before, context.after, context.target_w)
+        opened = released(context.proprio)
+        return _both("thrown away", opened, aside) if aside.value == "no" else opened
 
     def effect(self, context: SkillContext) -> Belief:
         """The hand is empty."""
@@ -147,6 +153,14 @@ class _Drawer(Skill):
         if context.after is None:
             return Verdict(name="slid", value="unsure", confidence=0.0)
         return slid(context.before, context.after, context.target_w, (0.0, self.shift_y_m, 0.0))
+
+    def lasts(self, context: SkillContext) -> Verdict | None:
+        """The handle is still where it was brought; what has come to stand at its old place is another thing."""
+        moved = self.done(context)
+        there = float(moved.evidence.get("points_new_place", 0.0))
+        if moved.value == "no" and there > 0.3 * float(moved.evidence.get("points_before", 0.0)):
+            return moved.replace(value="yes", confidence=0.5)
+        return moved
 
     def effect(self, context: SkillContext) -> Belief:
         """The hand stays empty."""
@@ -222,6 +236,10 @@ class Wipe(Skill):
         if context.after is None:
             return Verdict(name="wiped", value="unsure", confidence=0.0)
         return wiped(context.before, context.after, context.target_w)
+
+    def lasts(self, context: SkillContext) -> Verdict | None:
+        """The stain has not come back."""
+        return self.done(context)
 
     def effect(self, context: SkillContext) -> Belief:
         """The sponge stays in the hand."""

@@ -21,6 +21,7 @@ from hiervla.training.demos import DemoWriter
 from hiervla.training.episodes import Episode, Noise, attempt, demonstrate, hover
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
+from hiervla.training.states import SUFFIX, SavedState, StateError, saved_states
 from hiervla.worlds.tabletop.sampling import Request, sample_scene
 
 RECIPE = "stories-1"
@@ -70,6 +71,7 @@ def run_collect(
     budget_s: float | None = None,
     policy: str | Path | None = None,
     stories: Mapping[str, float] | None = None,
+    states: Sequence[str | Path] = (),
     on_progress: Callable[[CollectReport], None] | None = None,
 ) -> CollectReport:
     """Collect demonstrations into `out`.
@@ -86,11 +88,13 @@ def run_collect(
         budget_s: wall time after which no further scene is started [s].
         policy: folder of the weights that drive; None: the experts do.
         stories: kinds of scene and their shares; default :data:`STORIES`.
+        states: folders of saved moments (:mod:`hiervla.training.states`); every episode then begins in one of them.
         on_progress: called with the report so far after every scene.
 
     Raises:
         UnknownNameError: a skill or story does not exist, or no story has the skills.
         CheckpointError: the policy's weights cannot be read.
+        StateError: a saved moment cannot be read, or none is of the wanted skills.
     """
     for skill in skills:
         if skill not in SKILLS:
@@ -108,7 +112,8 @@ def run_collect(
         writer.write(path)
         report.shards.append(path)
 
-    scenes = _scene_seeds(seed, skills, shares)
+    scenes = _state_seeds(seed, states, skills) if states else _scene_seeds(seed, skills, shares)
+    wanted = _skills_of(states, skills)
     for results in _work(scenes, frozenset(skills), workers, policy):
         for episode, number in results:
             skill = episode.task.skill
@@ -126,7 +131,7 @@ def run_collect(
         if len(writer) > 6000:
             flush()
         late = budget_s is not None and report.seconds > budget_s
-        if late or all(report.kept[s] >= episodes for s in skills):
+        if late or all(report.kept[s] >= episodes for s in wanted):
             break
     if len(writer):
         flush()
@@ -168,6 +173,25 @@ def _scene_seeds(seed: int, skills: Sequence[str], shares: Mapping[str, float]) 
         yield story, 10_000_000 + 2 * int(rng.integers(0, 2**29))
 
 
+def _state_seeds(seed: int, states: Sequence[str | Path], skills: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Endless (file of a saved moment, seed)."""
+    files = saved_states(map(Path, states))
+    files = [f for f in files if SavedState.load(f).task.skill in skills]
+    if not files:
+        raise StateError(", ".join(map(str, states)), f"none is of {', '.join(skills)}", "Ask for other skills")
+    rng = np.random.default_rng([0x57A7, seed])
+    while True:
+        for index in rng.permutation(len(files)):
+            yield str(files[index]), 10_000_000 + 2 * int(rng.integers(0, 2**29))
+
+
+def _skills_of(states: Sequence[str | Path], skills: Sequence[str]) -> list[str]:
+    """Which of the skills there is anything to collect of."""
+    if not states:
+        return list(skills)
+    return sorted({SavedState.load(f).task.skill for f in saved_states(map(Path, states))} & set(skills))
+
+
 def _work(
     scenes: Iterator[tuple[str, int]], skills: frozenset[str], workers: int, policy: str | Path | None
 ) -> Iterator[list[tuple[Episode, int]]]:
@@ -190,8 +214,13 @@ def _tell(args: tuple[str, int, frozenset[str], str | Path | None]) -> list[tupl
 
 
 def tell(story: str, seed: int, skills: frozenset[str], driver: Driver = demonstrate) -> list[tuple[Episode, int]]:
-    """Play one story in one scene; the episodes of it and a number that identifies each."""
+    """Play one story in one scene; the episodes of it and a number that identifies each.
+
+    A story that is the file of a saved moment is one episode: its task, from there.
+    """
     rng = np.random.default_rng([0x7E11, seed])
+    if story.endswith(SUFFIX):
+        return [(_from_state(SavedState.load(Path(story)), rng, driver), seed * 16)]
     try:
         scene = _scene(story, seed, rng)
         with Arena(scene) as arena:
@@ -199,6 +228,14 @@ def tell(story: str, seed: int, skills: frozenset[str], driver: Driver = demonst
     except HiervlaError as error:
         return [(Episode(Task("pick", np.zeros(3)), reason=f"scene {error}"), seed)]
     return [(episode, seed * 16 + i) for i, episode in enumerate(told)]
+
+
+def _from_state(saved: SavedState, rng: np.random.Generator, driver: Driver) -> Episode:
+    with Arena(saved.scene) as arena:
+        saved.restore(arena)
+        if not approach(arena, saved.task, rng):
+            return Episode(saved.task, reason="hover not reached")
+        return driver(arena, saved.task, rng)
 
 
 def _scene(story: str, seed: int, rng: np.random.Generator) -> Any:
@@ -261,7 +298,7 @@ def _play(
     for _ in range(4):
         held = arena.state().held
         if held is None:
-            episode = do(pick(_reachable(arena, rng, blocks_first=story == "stack")))
+            episode = do(pick(reachable(arena, rng, blocks_first=story == "stack")))
             if episode is None:
                 continue
             yield episode
@@ -320,11 +357,12 @@ def _drawer_story(arena: Arena, rng: np.random.Generator, do: Any, pick: Any) ->
             return
 
 
-def _reachable(arena: Arena, rng: np.random.Generator, blocks_first: bool) -> str | None:
+def reachable(arena: Arena, rng: np.random.Generator, blocks_first: bool) -> str | None:
     """A random object that can be picked up: nothing on it, not in bin or drawer."""
     facts = arena.truth.facts()
     covered = {f[2] for f in facts if f[0] == "on"}
     hidden = {f[1] for f in facts if f[0] == "on" and f[2] in ("bin", "drawer", "bowl")}
+    hidden |= {f[1] for f in facts if f[0] == "on" and f[2] in hidden}
     bowls = {o.id for o in arena.scene.objects if o.category == "bowl"}
     hidden |= {f[1] for f in facts if f[0] == "on" and f[2] in bowls and rng.random() < 0.5}
     state = arena.state()

@@ -24,3 +24,21 @@ def rate(successes: int, trials: int) -> str:
         return "-"
     low, high = wilson(successes, trials)
     return f"{successes / trials:.3f} [{low:.2f}, {high:.2f}] ({successes}/{trials})"
+
+
+def difference(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference of two proportions, first minus second (Newcombe 1998, method 10); Wilson's limits.
+
+    Args:
+        first: successes and trials.
+        second: the same of the other one.
+        confidence: of the interval.
+    """
+    (a, n), (b, m) = first, second
+    if not n or not m:
+        return -1.0, 1.0
+    p, q = a / n, b / m
+    (p_low, p_high), (q_low, q_high) = wilson(a, n, confidence), wilson(b, m, confidence)
+    low = p - q - sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
+    high = p - q + sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
+    return max(-1.0, low), min(1.0, high)

@@ -262,27 +262,36 @@ def builtin_trial(skill: Skill) -> Trial:
 
     def task(arena: Arena, rng: np.random.Generator) -> TrialTask | None:
         found = trial_task(name, arena, rng)
-        if found is None:
-            return None
-        held = arena.state().held
-        thing = "" if found.object is None else _word(arena, found.object)
-        onto = found.onto or found.place or "table"
-        values = {
-            "object": thing,
-            "target": _word(arena, onto),
-            "relation": "at" if onto == "table" else "in" if found.place == "drawer" else "on",
-            "surface": "spill",
-            "drawer": "drawer",
-        }
-        args = {p.name: values[p.name] for p in skill.signature.params}
-        belief = Belief() if held is None else Belief(held=_word(arena, held), source="gripper")
-        return TrialTask(as_step(found).replace(args=args), belief, found)
+        return None if found is None else as_trial_task(skill, arena, found)
 
     def judge(arena: Arena, before: State, done: TrialTask) -> str:
         about: Task = done.about
         return verdict(arena, before, about)
 
     return Trial(lambda seed, rng: trial_scene(name, seed, rng), task, judge)
+
+
+def as_trial_task(skill: Skill, arena: Arena, found: Task) -> TrialTask:
+    """An expert's task as a step of the loop, with its arguments in a planner's words, and what is held to begin with.
+
+    Args:
+        skill: the built-in skill that the task is of.
+        arena: where.
+        found: what to do.
+    """
+    held = arena.state().held
+    onto = found.onto or found.place or "table"
+    inside = found.place == "drawer" or onto.startswith("bowl")
+    values = {
+        "object": "" if found.object is None else _word(arena, found.object),
+        "target": _word(arena, onto),
+        "relation": "at" if onto == "table" else "in" if inside else "on",
+        "surface": "spill",
+        "drawer": "drawer",
+    }
+    args = {p.name: values[p.name] for p in skill.signature.params}
+    belief = Belief() if held is None else Belief(held=_word(arena, held), source="gripper")
+    return TrialTask(as_step(found).replace(args=args), belief, found)
 
 
 def drawn_trial(skill: Skill) -> Trial:

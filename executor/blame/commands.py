@@ -133,6 +133,9 @@ class _Player:
     def ready(self, skill: Skill, context: SkillContext) -> Verdict:
         raise _EndOfRecord
 
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        return None
+
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         raise _EndOfRecord
 

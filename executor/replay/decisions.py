@@ -56,6 +56,9 @@ class DecisionReplay:
         return self.robot_s / max(self.wall_s, 1e-9)
 
 
+_UNKNOWN_THEN = {"check_arrival": False, "end_checks": 0}
+"""Settings that older records lack, as the loop of those days behaved."""
+
 Exchange = Callable[[Parts, Cursor, CheckingRecorder], None]
 """Puts other parts in the place of recorded ones before a replay begins."""
 
@@ -149,7 +152,8 @@ def recorded_config(record: RunRecord) -> LoopConfig:
         ReplayError: they are not understood here.
     """
     try:
-        return LoopConfig.model_validate_json(json.dumps(record.manifest.config))
+        # What a setting switches on today did not happen before there was the setting.
+        return LoopConfig.model_validate_json(json.dumps({**_UNKNOWN_THEN, **record.manifest.config}))
     except ValueError as error:
         problem = f"its settings are not understood by this version ({str(error).splitlines()[0]})"
         raise ReplayError(record.path, problem, "Replay it with the version that recorded it") from error

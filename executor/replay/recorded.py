@@ -84,6 +84,12 @@ class RecordedPlanner(Recorded):
     id = "recorded"
     rejected: tuple[RejectedAttempt, ...] = ()
 
+    @property
+    def looks_over(self) -> bool:
+        """Was the planner asked at this place whether anything is left to do?"""
+        event = self.cursor.peek()
+        return isinstance(event, ev.ObservationTaken) and event.purpose == "plan"
+
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
         event = self._answer()
@@ -179,6 +185,12 @@ class RecordedVerifier(Recorded):
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`hiervla.executor.activities.Verifier`."""
         return self._verdict("done")
+
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        """See :class:`hiervla.executor.activities.Verifier`."""
+        event = self.cursor.peek()
+        same = isinstance(event, ev.VerdictGiven) and (event.phase, event.step_id) == ("lasting", context.step.id)
+        return event.verdict if same and isinstance(event, ev.VerdictGiven) else None
 
     def _verdict(self, phase: str) -> Verdict:
         event = self.wanted(ev.VerdictGiven)

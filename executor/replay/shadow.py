@@ -166,6 +166,11 @@ class ShadowPlanner:
         """The recorded planner's."""
         return self._recorded.id
 
+    @property
+    def looks_over(self) -> bool:
+        """Whether the recorded planner was asked here."""
+        return bool(getattr(self._recorded, "looks_over", False))
+
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
         then = self._recorded.plan(observation, instruction, context)
@@ -279,6 +284,11 @@ class ShadowVerifier:
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`hiervla.executor.activities.Verifier`."""
         return self._both("done", self._recorded.done(skill, context), self._live.done(skill, context), context)
+
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        """See :class:`hiervla.executor.activities.Verifier`."""
+        then, now = self._recorded.lasts(skill, context), self._live.lasts(skill, context)
+        return then if then is None or now is None else self._both("lasting", then, now, context)
 
     def _both(self, phase: str, then: Verdict, now: Verdict, context: SkillContext) -> Verdict:
         what = f"{phase} of '{context.step}'"

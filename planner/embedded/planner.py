@@ -79,12 +79,14 @@ class EmbeddedPlanner:
     Attributes:
         rejected: attempts of the last question that did not pass the checks.
         kinds: kinds of intermediate that it can say its steps as.
+        looks_over: it can tell from a picture and what was done that nothing is left to do.
 
     Raises:
         CheckpointError: the folder holds no readable checkpoint of this model.
     """
 
     kinds = KINDS
+    looks_over = True
 
     def __init__(self, path: Path | str | None = None, camera: str = "front") -> None:
         self.camera = camera

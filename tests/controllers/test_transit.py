@@ -198,3 +198,28 @@ def test_rounded_corners_stay_near_and_turn_gently() -> None:
     turns = np.abs(np.diff(np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))))
     assert turns.max() < 0.35
     assert np.linalg.norm(curve - [1.0, 0.0], axis=1).min() < 0.3
+
+
+def test_rising_is_a_straight_line_up(planner: TransitPlanner, kinematics: Kinematics) -> None:
+    start = kinematics.solve(topdown_pose([0.45, 0.1, 0.12], 0.3), panda.HOME_Q)
+    motion = planner.rise(start, 0.07)
+    assert motion is not None
+    tools = np.array([kinematics.forward(q)[:3, 3] for q in motion.q])
+    assert np.hypot(*(tools - tools[0])[:, :2].T).max() < 0.003
+    assert tools[-1, 2] - tools[0, 2] == pytest.approx(0.07, abs=0.004)
+    assert (np.diff(tools[:, 2]) > -1e-4).all()
+    assert np.abs(motion.dq[-1]).max() < 1e-6
+    assert (np.abs(motion.dq) <= planner.limits.velocity + 1e-6).all()
+
+
+def test_a_moving_arm_stops_before_it_rises_and_one_at_its_limit_does_not(
+    planner: TransitPlanner, kinematics: Kinematics
+) -> None:
+    start = kinematics.solve(topdown_pose([0.45, 0.1, 0.12], 0.0), panda.HOME_Q)
+    moving = planner.rise(start, 0.07, dq=np.full(7, 0.2))
+    still = planner.rise(start, 0.07)
+    assert moving is not None
+    assert still is not None
+    assert moving.duration_s > still.duration_s
+    high = kinematics.solve(topdown_pose([0.45, 0.0, 0.5], 0.0), panda.HOME_Q)
+    assert planner.rise(high, 0.6) is None, "nobody reaches 1.1 m up from there with the hand pointing down"

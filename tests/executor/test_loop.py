@@ -116,7 +116,7 @@ def test_a_failed_step_is_tried_again_and_the_planner_hears_of_it() -> None:
 
 def test_gives_up_after_the_retries_and_names_the_step() -> None:
     result, _, world = run([plan((), ("a",))], skill=Touch(succeeds_at=99), config=LoopConfig(max_retries=2))
-    assert result.outcome == "failed"
+    assert result.outcome == "gave_up"
     assert len(result.steps) == 3
     assert "gave up on 'touch()' after 3 attempts: touched: no" in result.message
     np.testing.assert_allclose(world.commands[-1].q, panda.HOME_Q, atol=1e-6)
@@ -124,7 +124,7 @@ def test_gives_up_after_the_retries_and_names_the_step() -> None:
 
 def test_gives_up_after_too_many_steps() -> None:
     result, _, _ = run([plan((), ("a",))], config=LoopConfig(max_steps=4, replan="every_step"))
-    assert result.outcome == "failed"
+    assert result.outcome == "gave_up"
     assert "after 4 attempts" in result.message
 
 
@@ -145,7 +145,7 @@ def test_a_policy_without_an_end_times_out() -> None:
 def test_an_unreachable_target_is_an_outcome_and_not_a_crash() -> None:
     far = Plan(goal="g", steps=(step_at("a", "touch", (1.6, 0.0, 0.0)),), remaining=("a",))
     result, _, _ = run([far], config=LoopConfig(max_retries=0, screen=False))
-    assert result.outcome == "failed"
+    assert result.outcome == "gave_up"
     assert result.steps[0].outcome == "unreachable"
     assert "1.600" in result.message
 

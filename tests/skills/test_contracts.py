@@ -17,7 +17,7 @@ from hiervla.representations import (
     Step,
 )
 from hiervla.skills import Belief, MissingTargetError, SkillContext, SkillLibrary
-from hiervla.skills.checks import appeared, gone, holding, reachable, released, slid, stain, wiped
+from hiervla.skills.checks import appeared, gone, holding, reachable, released, slid, stain, strayed, wiped
 
 SIZE = 100
 SCALE = 200.0  # px a metre at the table
@@ -100,6 +100,20 @@ def test_appeared_is_not_fooled_by_the_arm_that_hangs_above() -> None:
 
 def test_appeared_is_unsure_out_of_view() -> None:
     assert appeared(observation(), observation(), np.array([3.0, 0.0, 0.0])).value == "unsure"
+
+
+def test_strayed_sees_what_fell_aside_and_nothing_else() -> None:
+    bin_w = np.array([0.35, 0.15, 0.0])
+    wall = (0.35, 0.15, 0.05, 0.10)
+    before = observation(boxes=(wall,))
+    assert strayed(before, observation(boxes=((0.35, 0.15, 0.05, 0.15),)), bin_w).yes, "it rose where it belongs"
+    aside = strayed(before, observation(boxes=(wall, (0.6, -0.1, 0.03, 0.04))), bin_w)
+    assert (aside.value, aside.confidence) == ("no", 1.0)
+    old = observation(boxes=(wall, (0.6, -0.1, 0.03, 0.04)))
+    assert strayed(old, old, bin_w).yes, "what stood there before did not fall"
+    crumb = observation(boxes=(wall, (0.6, -0.1, 0.006, 0.04)))
+    assert strayed(before, crumb, bin_w).yes, "a few pixels are no thing"
+    assert strayed(before, None, bin_w).value == "unsure"
 
 
 def test_slid_follows_the_handle() -> None:

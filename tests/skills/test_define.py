@@ -189,7 +189,7 @@ def test_a_contract_may_be_given_as_values_or_functions() -> None:
     assert twice.approach(c).height_m == 0.2
     assert twice.termination == after(2.0)
     result, _, _ = run_skill(twice)
-    assert (result.outcome, result.steps[0].outcome) == ("failed", "failed")
+    assert (result.outcome, result.steps[0].outcome) == ("gave_up", "failed")
 
 
 # Policies of its own.

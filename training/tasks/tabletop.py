@@ -114,8 +114,18 @@ def sample_scene_for(
 
 
 def true_facts(truth: GroundTruth) -> frozenset[Fact]:
-    """All facts that goals speak of, as they are in the world now."""
+    """All facts that goals speak of, as they are in the world now.
+
+    What lies on something in the bin or in the drawer is in there, too.
+    """
     found = truth.facts()
+    below = {f[1]: f[2] for f in found if f[0] == "on"}
+    for thing, support in below.items():
+        root = support
+        while root in below:
+            root = below[root]
+        if root in ("bin", "drawer"):
+            found |= {("on", thing, root)}
     table = {f[1]: truth.position(f[1]) for f in found if f[0] == "on" and f[2] == "table"}
     xy = {name: (float(p[0]), float(p[1])) for name, p in table.items()}
     return frozenset(found | spatial_facts(xy))

@@ -272,7 +272,7 @@ class _Draft:
     def _propose(self, new: ObjectSpec) -> tuple[Vec3, float]:
         rng, support = self.rng, new.support
         if support == GRIPPER:
-            return (HOME_TCP[0], HOME_TCP[1], HOME_TCP[2] - new.grasp_z), _turn_for_grasp(new.category)
+            return (HOME_TCP[0], HOME_TCP[1], HOME_TCP[2] - new.grasp_z), turn_for_grasp(new.category)
         if support in _FITS:
             region = self.furniture.region(_place_name(support), self.drawer_open)
             # Along a shelf there is room for two or three; across it things stand in the middle.
@@ -352,7 +352,8 @@ def _sample_yaw(rng: np.random.Generator, category: Category) -> float:
     return float(rng.uniform(-math.pi / 4, math.pi / 4))
 
 
-def _turn_for_grasp(category: Category) -> float:
+def turn_for_grasp(category: Category) -> float:
+    """Yaw at which a thing starts in the gripper: a mug's handle points away from the fingers [rad]."""
     return math.pi if category == "mug" else 0.0
 
 

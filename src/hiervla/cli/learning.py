@@ -36,6 +36,12 @@ def collect(
         Path | None,
         typer.Option(help="Weights that drive while the experts only say what they would do.", show_default=False),
     ] = None,
+    from_states: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Begin in moments that `skills handoff --states` saved; may be given again.", show_default=False
+        ),
+    ] = None,
 ) -> int:
     """Have scripted experts make demonstrations in simulation, for `train policy`."""
     from hiervla.executor.policies.base import SKILLS
@@ -49,6 +55,7 @@ def collect(
         workers=workers,
         budget_s=None if minutes is None else 60.0 * minutes,
         policy=policy,
+        states=tuple(from_states or ()),
         on_progress=lambda so_far: _tell({f"{name} episodes": n for name, n in sorted(so_far.kept.items())}),
     )
     print(f"demonstrations: {out} ({report.samples} samples, {report.seconds:.0f} s)")

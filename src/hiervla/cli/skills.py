@@ -136,6 +136,47 @@ def skills_test(
     return 0 if all(r.successes == r.trials for r in reports) else 1
 
 
+@skills_app.command("handoff")
+def skills_handoff(
+    first: Annotated[
+        str | None, typer.Argument(metavar="[A]", help="The skill that comes first.", show_default=False)
+    ] = None,
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="The skill that follows it.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every pair that occurs in the task families.")] = False,
+    trials: Annotated[int, typer.Option(min=1, help="Scenes for each pair.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The first scene.")] = 0,
+    policy: Annotated[str, typer.Option(help="Policy, or a folder of weights.")] = "flow",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    states: Annotated[
+        Path | None, typer.Option(help="Keep the moments where B failed, for `collect --from-states`.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run skill B from clean states and from where skill A really left the world, and print both rates and the gap."""
+    from hiervla.cli.handing import pairs, run_handoffs
+
+    return run_handoffs(
+        pairs(first, second, every), trials, seed, policy=policy, workers=workers, states=states, as_json=as_json
+    )
+
+
+@skills_app.command("rates")
+def skills_rates(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUNS...]", help="Run records, or folders of them, to count in.", show_default=False),
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Policy, or a folder of weights.")] = "flow",
+    as_json: AsJson = False,
+) -> int:
+    """Show measured success by skill, kind and place, which planning goes by; with RUNS, count those in first."""
+    from hiervla.cli.handing import print_rates
+
+    return print_rates(runs or [], policy, as_json=as_json)
+
+
 @skills_app.command("new")
 def skills_new(
     name: Annotated[str, typer.Argument(help="Name of the new skill.", show_default=False)],
