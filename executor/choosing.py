@@ -18,7 +18,19 @@ import numpy as np
 
 from hiervla.executor.policies.base import Policy
 from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
-from hiervla.representations import Keypoint, Keypoints, Observation, Plan, Provenance, Refusal, Step
+from hiervla.planner.kinds import kinds_of
+from hiervla.planner.seeing import NoVisionError, Seeing
+from hiervla.representations import (
+    ArtifactKind,
+    Keypoint,
+    Keypoints,
+    Observation,
+    Plan,
+    Provenance,
+    Refusal,
+    SeenThing,
+    Step,
+)
 from hiervla.skills import SkillLibrary
 from hiervla.skills.reliability import FILE, Rate, Reliability, digest_of, user_file
 
@@ -75,6 +87,23 @@ class ReliablePlanner:
     def looks_over(self) -> bool:
         """Whether the inner planner can be asked if anything is left to do."""
         return bool(getattr(self.inner, "looks_over", False))
+
+    @property
+    def kinds(self) -> tuple[ArtifactKind, ...]:
+        """The kinds of intermediate that the inner planner can make."""
+        return kinds_of(self.inner)
+
+    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
+        """What the inner planner sees; see :class:`hiervla.planner.seeing.Seeing`.
+
+        Raises:
+            NoVisionError: it does not say.
+        """
+        if not isinstance(self.inner, Seeing):
+            raise NoVisionError(self.id)
+        found = self.inner.things(observation, context)
+        self.rejected = self.inner.rejected
+        return found
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """The inner planner's answer, with the more reliable thing where the instruction leaves it open."""

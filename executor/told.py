@@ -122,12 +122,21 @@ class HeardVerifier:
         self._heard.keep(_checked(context))
         return self._verifier.done(skill, context)
 
+    def lasts(self, skill: Skill, context: SkillContext) -> Verdict | None:
+        """See :class:`hiervla.executor.activities.Verifier`."""
+        self._heard.keep(_checked(context))
+        return self._verifier.lasts(skill, context)
+
 
 def _asked(observation: Observation, context: PlannerContext) -> Words:
     history = [f"{r.step.id}: {r.step}, from {r.source or '-'}: {r.outcome}" for r in context.history]
     words = {"observation": _time(observation), "history": _listed(history), "seed": str(context.seed)}
     if context.said:
         words["said"] = _listed(context.said)
+    if context.unseen:
+        words["unseen"] = _listed([f"{r.name}, {r.place}, {r.seen_s:.3f}" for r in context.unseen])
+    if context.emit is not None:
+        words["emit"] = context.emit
     if context.objections:
         words["objections"] = _listed([o.problem for o in context.objections])
     return words

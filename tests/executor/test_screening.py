@@ -103,7 +103,7 @@ def test_the_naive_loop_checks_nothing() -> None:
 
 def test_without_screening_an_unreachable_step_is_an_outcome() -> None:
     result, _, _, _ = run([plan(at("a", FAR))], LoopConfig(screen=False, max_retries=0))
-    assert result.outcome == "failed"
+    assert result.outcome == "gave_up"
     assert result.steps[0].outcome == "unreachable"
 
 
