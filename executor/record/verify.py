@@ -134,7 +134,7 @@ def _blobs(record: RunRecord, event: Event, checked: set[str], images: set[str])
             record.snapshot(event)
             checked.add(event.blob)
         case ev.ProgramCalled():
-            record.blobs.get(event.snapshot, "program")
+            record.blobs.read(event.snapshot, "program")
             checked.add(event.snapshot)
         case ev.PlanProposed():
             _named(event, [*event.plan.scene, *(a for step in event.plan.steps for a in step.artifacts)], images)
