@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.executor.policies.base import Policy
+from hiervla.executor.policies.base import HOVER_M, Policy
 from hiervla.executor.policies.features import FeatureSpec, observe_features
 from hiervla.training.arena import RATE_HZ, Arena, as_step
 from hiervla.training.demos import Sample
@@ -17,8 +17,6 @@ from hiervla.training.experts.state import State, Task
 
 HORIZON = 16
 SAMPLE_S = 0.2
-HOVER_M = {"place": 0.16, "throw_away": 0.24}
-"""Height of the hover from which a skill starts, above the keypoint; 0.13 for the others [m]."""
 TIMEOUT_S = {"pick": 9.0, "place": 8.0, "throw_away": 7.0, "open_drawer": 9.0, "close_drawer": 9.0, "wipe": 14.0}
 
 
@@ -62,7 +60,7 @@ def hover(
     task: Task, rng: np.random.Generator, yaw: float = 0.0, spread: float = 1.0, lowest: float = 0.0
 ) -> tuple[Vector, float]:
     """A start pose around the one that the executor's transit ends in, at least `lowest` high [m]."""
-    height = HOVER_M.get(task.skill, 0.13)
+    height = HOVER_M[task.skill]
     offset = np.array([rng.normal(0, 0.015), rng.normal(0, 0.015), rng.normal(0, 0.012)]) * spread
     position = task.target_w + (0, 0, height) + np.clip(offset, -0.035, 0.035)
     position[2] = max(position[2], lowest)
