@@ -70,6 +70,7 @@ def train_policy(
     work: str | Path | None = None,
     init: str | Path | None = None,
     encoder_only: bool = False,
+    bank: str | Path | None = None,
     budget_s: float | None = None,
     threads: int = 1,
     device: str = "cpu",
@@ -88,6 +89,8 @@ def train_policy(
         work: folder for `checkpoint.pt`; training resumes from it when it is there. None: no checkpoints.
         init: folder of weights to start from; see :class:`Trainer`.
         encoder_only: take no more than the encoder and the verdicts from it.
+        bank: file of encoded samples, with a frozen encoder; see :class:`Trainer`. Making it is not counted in
+            `budget_s`.
         budget_s: wall time after which training stops wherever it is; the schedule is fitted to it [s].
         threads: torch threads.
         device: torch device.
@@ -111,7 +114,7 @@ def train_policy(
     if episodes is not None:
         demos = demos.some(episodes, spec.seed)
     into_frames(demos)
-    trainer = Trainer(demos, spec, device, init, encoder_only=encoder_only)
+    trainer = Trainer(demos, spec, device, init, encoder_only=encoder_only, bank=bank)
     checkpoint = Path(work) / "checkpoint.pt" if work is not None else None
     if checkpoint is not None and checkpoint.exists():
         trainer.resume(checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from hiervla.executor.policies.chunks import ChunkPolicy
 from hiervla.executor.policies.families import Family, load_policy, policy_class
 from hiervla.executor.policies.network import ChunkNet, NetworkSpec
 from hiervla.representations.errors import CheckpointError, HiervlaError
-from hiervla.training.augment import augment, off_the_point
+from hiervla.training.augment import Batch, augment, off_the_point
+from hiervla.training.bank import encoded
 from hiervla.training.demos import DemoSet
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -51,7 +53,9 @@ class TrainSpec:
         held_out: share of episodes kept for validation.
         drop_point: share of samples in which the planner's point is hidden, and what lies under the tool at the start
             of the attempt takes its place. A policy trained so does without a point where there is none.
-        freeze_encoder: train the head and the verdicts only, on an encoder that `init` brings.
+        freeze_encoder: train the head and the verdicts only, on an encoder that `init` brings. Every sample is then
+            encoded `copies` times, each time changed at random, and no more: most of the time goes into that.
+        copies: see `freeze_encoder`; without meaning otherwise.
         precision: of the arithmetic; weights and optimiser stay in fp32.
         seed: of everything random.
     """
@@ -69,6 +73,7 @@ class TrainSpec:
     held_out: float = 0.03
     drop_point: float = 0.0
     freeze_encoder: bool = False
+    copies: int = 8
     precision: Precision = "fp32"
     seed: int = 0
 
@@ -84,6 +89,7 @@ class Trainer:
         init: str | Path | None = None,
         *,
         encoder_only: bool = False,
+        bank: str | Path | None = None,
     ) -> None:
         """Set up.
 
@@ -93,6 +99,8 @@ class Trainer:
             device: torch device.
             init: folder of weights to start from; of those of another family the encoder and the verdicts are taken.
             encoder_only: take no more than that from weights of the same family either.
+            bank: with a frozen encoder, the file of encoded samples; made where it is missing. Trainings of other
+                families on the same data, encoder and seed can share it.
 
         Raises:
             UnknownNameError: there is no such family.
@@ -124,6 +132,7 @@ class Trainer:
         if spec.freeze_encoder:
             for parameter in self.network.shared():
                 parameter.requires_grad_(False)
+            self._bank = encoded(self._encoded, self.network.shared(), spec, len(demos), bank)
         self.optimiser = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             lr=spec.lr, weight_decay=spec.weight_decay, betas=(0.9, 0.98),
@@ -156,13 +165,16 @@ class Trainer:
         lr = spec.lr * warm * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * min(share, 1.0))))
         for group in self.optimiser.param_groups:
             group["lr"] = float(lr)
-        picked = np.sort(self.train_rows[self.rng.choice(len(self.train_rows), spec.batch, p=self._weights)])
-        off = None
-        if self._off is not None:
-            off = self._off[picked] * (self.rng.random((len(picked), 1)) < spec.drop_point)
-        batch = augment(self.demos, picked, self.rng, spec.points, off)
+        chosen = np.sort(self.rng.choice(len(self.train_rows), spec.batch, p=self._weights))
         with self._autocast:
-            loss = self._loss(*(torch.from_numpy(a).to(self.device) for a in batch))
+            if spec.freeze_encoder:
+                found = self._bank.pick(self.rng.integers(spec.copies, size=spec.batch), chosen)
+                context, actions, verdict = (torch.from_numpy(a).to(self.device) for a in found)
+            else:
+                batch = self._changed(self.train_rows[chosen], self.rng)
+                points, valid, proprio, skill, actions, verdict = (torch.from_numpy(a).to(self.device) for a in batch)
+                context = self.network.encode(points, valid, proprio, skill)
+            loss = self._loss(context, actions, verdict)
         self.optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self.optimiser)
@@ -175,12 +187,23 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
         return float(loss.detach())
 
-    def _loss(
-        self, points: Tensor, valid: Tensor, proprio: Tensor, skill: Tensor, actions: Tensor, verdict: Tensor
-    ) -> Tensor:
+    def _changed(self, rows: np.ndarray[Any, Any], rng: np.random.Generator) -> Batch:
+        off = None
+        if self._off is not None:
+            off = self._off[rows] * (rng.random((len(rows), 1)) < self.spec.drop_point)
+        return augment(self.demos, rows, rng, self.spec.points, off)
+
+    @torch.no_grad()
+    def _encoded(self, copy_: int) -> Iterator[Batch]:
+        """Condition, actions and verdict of all training samples in order, each changed at random."""
+        rng = np.random.default_rng([self.spec.seed, 3, copy_])
+        for rows in np.array_split(self.train_rows, max(1, len(self.train_rows) // 256)):
+            batch = self._changed(rows, rng)
+            tensors = [torch.from_numpy(a).to(self.device) for a in batch]
+            yield self.network.encode(*tensors[:4]).cpu().numpy(), batch[4], batch[5]
+
+    def _loss(self, context: Tensor, actions: Tensor, verdict: Tensor) -> Tensor:
         net, spec = self.network, self.spec
-        with torch.no_grad() if spec.freeze_encoder else nullcontext():
-            context = net.encode(points, valid, proprio, skill)
         rows = torch.ones(actions.shape[1], device=actions.device)
         rows[spec.near_rows :] = 0.4
         chunk = net.loss(context, actions, rows, spec.draws)
