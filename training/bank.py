@@ -92,7 +92,7 @@ def encoded(
 def _read(path: Path, identity: str) -> Bank:
     remedy = "Delete it to have it made anew, or name another file"
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             found, arrays = str(data["identity"]), {c: data[c] for c in _COLUMNS}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise CheckpointError(str(path), f"cannot be read ({error})", remedy) from error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hiervla.executor.policies.base import HOVER_M, Policy
 from hiervla.executor.policies.features import FeatureSpec, observe_features
+from hiervla.representations import ActionChunk
 from hiervla.training.arena import RATE_HZ, Arena, as_step
 from hiervla.training.demos import Sample
 from hiervla.training.experts import EXPERTS
@@ -18,6 +19,21 @@ from hiervla.training.experts.state import State, Task
 HORIZON = 16
 SAMPLE_S = 0.2
 TIMEOUT_S = {"pick": 9.0, "place": 8.0, "throw_away": 7.0, "open_drawer": 9.0, "close_drawer": 9.0, "wipe": 14.0}
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A moment at which a policy gave a chunk, and what its heads said of the step.
+
+    Attributes:
+        chunk: the chunk.
+        done: whether the step is done by ground truth.
+        progress: what the expert estimates.
+    """
+
+    chunk: ActionChunk
+    done: bool
+    progress: float
 
 
 @dataclass
@@ -30,6 +46,8 @@ class Episode:
         reason: why not, or "done".
         seconds: simulated time [s].
         samples: labelled moments; empty if nothing was recorded.
+        boundaries: all chunks, when asked for.
+        joints: (T, 7) joint reference of every control tick until the end, when asked for [rad].
     """
 
     task: Task
@@ -37,6 +55,8 @@ class Episode:
     reason: str = ""
     seconds: float = 0.0
     samples: list[Sample] = field(default_factory=list)
+    boundaries: list[Boundary] = field(default_factory=list)
+    joints: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 7)))
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,8 @@ def attempt(
     threshold: float = 0.5,
     features: FeatureSpec | None = None,
     record: bool = False,
+    judge: bool = False,
+    delay_s: float = 0.0,
     timeout_s: float | None = None,
 ) -> Episode:
     """Let a policy do a task from the present pose until its done-head says so or time is up.
@@ -128,23 +150,30 @@ def attempt(
         threshold: of the done-head.
         features: with `record`, what the samples keep.
         record: keep moments labelled by the expert.
+        judge: keep the chunks with what the expert says at that moment, and the joint references.
+        delay_s: how long a chunk takes; the one before is followed meanwhile, as the executor does it [s].
         timeout_s: limit [s]; default by skill.
     """
     episode, step = Episode(task), as_step(task)
     expert = EXPERTS[task.skill]
     before = arena.state()
     policy.reset(step, seed)
-    finished = False
+    finished, delay, began = False, 0.0, len(arena.commanded)
     limit = TIMEOUT_S[task.skill] if timeout_s is None else timeout_s
     while episode.seconds < limit:
         observation = arena.observe()
         chunk = policy.act(observation, step)
+        if judge:
+            _, progress, done = expert(arena.state(), task)
+            episode.boundaries.append(Boundary(chunk, done, progress))
+        arena.run(delay)
+        episode.seconds += delay
         if chunk.done_prob is not None and chunk.done_prob > threshold:
             finished = True
             if not record:
                 break
-        arena.tracker.accept(chunk, observation.time_s)
-        span = rows / chunk.rate_hz
+        arena.tracker.accept(chunk, arena.world.time_s)
+        span, delay = rows / chunk.rate_hz - delay_s, delay_s
         pieces = 2 if record else 1
         for piece in range(pieces):
             if record:
@@ -162,6 +191,8 @@ def attempt(
         episode.seconds += span
         if finished:
             break
+    if judge:
+        episode.joints = np.array(arena.commanded[began:])
     return _judge(arena, before, episode, finished)
 
 
@@ -256,4 +287,4 @@ def verdict(arena: Arena, before: State, task: Task) -> str:
     return ""
 
 
-__all__ = ["Episode", "Noise", "attempt", "demonstrate", "hover", "verdict"]
+__all__ = ["Boundary", "Episode", "Noise", "attempt", "demonstrate", "hover", "verdict"]

@@ -92,6 +92,7 @@ def train_policy(
     ] = None,
     encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Take only the encoder from --init.")] = False,
     freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Leave that encoder as it is.")] = False,
+    copies: Annotated[int, typer.Option(min=1, help="Times that a frozen encoder encodes each sample.")] = 8,
     bank: Annotated[
         Path | None,
         typer.Option(help="File of samples that the frozen encoder has encoded; made if missing.", show_default=False),
@@ -111,6 +112,7 @@ def train_policy(
         precision=precision,  # type: ignore[arg-type]  # likewise
         drop_point=drop_point,
         freeze_encoder=freeze_encoder,
+        copies=copies,
         seed=seed,
         **{k: v for k, v in chosen.items() if v is not None},  # type: ignore[arg-type]  # typed above
     )
