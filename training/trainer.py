@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hiervla.executor.policies.chunks import ChunkPolicy
+from hiervla.executor.policies.chunks import ChunkPolicy, WithoutPoint
 from hiervla.executor.policies.families import Family, load_policy, policy_class
 from hiervla.executor.policies.network import ChunkNet, NetworkSpec
 from hiervla.representations.errors import CheckpointError, HiervlaError
@@ -241,7 +241,7 @@ class Trainer:
     def policy(self, version: str) -> ChunkPolicy[Any]:
         """The averaged weights as a policy."""
         network = copy.deepcopy(self.average).cpu()
-        without = "hover" if self.spec.drop_point > 0.0 else "refuse"
+        without: WithoutPoint = "hover" if self.spec.drop_point > 0.0 else "refuse"
         return self._policy_class(network, self.demos.features, version=version, without_point=without)
 
     def _identity(self) -> str:

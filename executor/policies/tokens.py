@@ -6,7 +6,7 @@ for each number, as RT-2 and OpenVLA have it, and `fast`, compressed as in FAST.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -32,12 +32,17 @@ class TokenNet(ChunkNet):
         self.token = nn.Embedding(self.tokeniser.vocabulary, WIDTH)
         # What comes next depends on how much of the chunk is written, not on how many tokens that took.
         self.place = nn.Embedding(self.tokeniser.values, WIDTH)
-        self.layers = nn.ModuleList(_Layer(spec.context) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(Layer(spec.context) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
         self.out = nn.Linear(WIDTH, self.tokeniser.vocabulary)
         self.register_buffer("covers", torch.from_numpy(self.tokeniser.covers), persistent=False)
 
     covers: Tensor
+
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers, as what they are."""
+        return [cast(Layer, layer) for layer in self.layers]
 
     def loss(self, context: Tensor, actions: Tensor, rows: Tensor, draws: int) -> Tensor:
         """Cross-entropy of each token after those before it; see :class:`ChunkNet`."""
@@ -63,7 +68,7 @@ class TokenNet(ChunkNet):
     def _logits(self, context: Tensor, earlier: Tensor, place: Tensor) -> Tensor:
         """(B, T, vocabulary) for the tokens at `place` (B, T), given the T - 1 `earlier` ones."""
         h = torch.cat([self.begin(context)[:, None], self.token(earlier)], dim=1) + self.place(place)
-        for layer in self.layers:
+        for layer in self.stack:
             h, _ = layer(h, layer.modulation(context))
         out: Tensor = self.out(self.norm(h))
         return out
@@ -76,12 +81,12 @@ class TokenNet(ChunkNet):
         total = self.tokeniser.values
         written = torch.zeros(len(context), dtype=torch.long, device=context.device)
         h = self.begin(context)[:, None]
-        modulations = [layer.modulation(context) for layer in self.layers]
+        modulations = [layer.modulation(context) for layer in self.stack]
         caches: list[Tensor | None] = [None] * len(self.layers)
         chosen = []
         while bool((written < total).any()):
             h = h + self.place(written.clamp(max=total - 1))[:, None]
-            for i, layer in enumerate(self.layers):
+            for i, layer in enumerate(self.stack):
                 h, caches[i] = layer(h, modulations[i], caches[i])
             logits = self.out(self.norm(h[:, -1]))
             left = total - written
@@ -125,7 +130,7 @@ class FastTokenNet(TokenNet):
         return fit_fast(actions)
 
 
-class _Layer(nn.Module):
+class Layer(nn.Module):
     """Causal self-attention and a two-layer network, scaled and shifted by the condition."""
 
     def __init__(self, context: int) -> None:

@@ -32,7 +32,7 @@ from hiervla.representations import (
     Step,
     UnknownNameError,
 )
-from hiervla.skills import SkillLibrary
+from hiervla.skills import SkillContext, SkillLibrary
 
 TARGET = (0.45, 0.05, 0.03)
 SMALL = NetworkSpec(width=16, heads=4, context=32, trunk=32, blocks=1)
@@ -144,9 +144,10 @@ def test_a_step_without_a_point_is_refused_or_done_under_the_tool() -> None:
 
 
 def test_the_hover_of_each_skill_is_that_of_its_transit() -> None:
-    library = SkillLibrary.load()
+    library, seen = SkillLibrary.load(), observation()
+    context = SkillContext(step(), seen, seen.proprio)
     for skill in SKILLS:
-        assert library.get(skill).approach(step()).height_m == HOVER_M[skill]
+        assert library.get(skill).approach(context).height_m == HOVER_M[skill]
 
 
 def test_bins_come_back_within_half_a_bin_and_clip_what_is_outside() -> None:
@@ -191,7 +192,7 @@ def test_writing_token_by_token_agrees_with_reading_all_at_once(kind: type[Token
         h = net.begin(context)[:, None]
         for t in range(6):
             h = h + net.place(place[:, t : t + 1])
-            for i, layer in enumerate(net.layers):
+            for i, layer in enumerate(net.stack):
                 h, caches[i] = layer(h, layer.modulation(context), caches[i])
             assert torch.allclose(net.out(net.norm(h))[:, 0], at_once[:, t], atol=1e-4)
             h = net.token(ids[:, min(t, 4)])[:, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_weights_of_the_same_family_are_taken_whole_unless_told(data: Path, tmp_
         ({}, "abacus", "--device abacus cannot be used"),
     ],
 )
-def test_settings_that_do_not_go_together(options: dict[str, object], device: str, says: str, data: Path) -> None:
+def test_settings_that_do_not_go_together(options: dict[str, Any], device: str, says: str, data: Path) -> None:
     with pytest.raises(TrainingError, match=says):
         Trainer(load_demos([data]), settings(**options), device)
 
