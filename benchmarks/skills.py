@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, finish, rate
-from hiervla.executor.policies.base import SKILLS
-from hiervla.executor.policies.flow import FlowPolicy
+from hiervla.executor.policies.base import SKILLS, Policy
+from hiervla.executor.policies.families import load_policy
 from hiervla.representations import ActionChunk, Observation, Step
 from hiervla.training.trials import run_trial
 
@@ -33,7 +33,7 @@ FIRST_SEED = 1
 class Timed:
     """A policy with a stopwatch around each chunk."""
 
-    inner: FlowPolicy
+    inner: Policy
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
 
@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     trials = args.trials or (FULL if args.full else QUICK)
     tell = (lambda text: print(text, end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else (lambda _: None)
-    policy = Timed(FlowPolicy.load(args.policy))
-    blank = Timed(FlowPolicy.load(args.policy, blank_artifact=True))
+    policy = Timed(load_policy(args.policy))
+    blank = Timed(load_policy(args.policy, blank_artifact=True))
     print(f"policy {policy.id}, {trials} held-out scenes a skill\n")
     print(f"{'skill':14}{'success [95 % interval]':34}{'artifact blanked'}")
     won, won_blank, failures = {}, {}, {}

@@ -131,7 +131,7 @@ class Agent:
         Args:
             world: name of a world preset.
             planner: a name that :func:`~hiervla.planner.base.make_planner` takes.
-            policy: ``"flow"``, or the folder of a policy checkpoint.
+            policy: a policy's name, or the folder of a policy checkpoint; it acts where a skill asks for ``"flow"``.
             config: settings of the loop.
             skills: the library; by default everything installed.
             reliability: measured rates by which to choose between look-alikes; by default those that came with the
@@ -143,10 +143,9 @@ class Agent:
             CheckpointError: weights cannot be read.
         """
         preset = world_preset(world)
-        folder = Path(policy)
         policy_for = policies(policy)
         # Unreadable weights should be told of here, and not in the middle of a run.
-        policy_for("flow" if folder.is_dir() else policy)
+        policy_for("flow")
         library = skills if skills is not None else SkillLibrary.load()
         rates = reliability if reliability is not None else known_rates(weights_folder(policy))
         plans = ReliablePlanner(make_planner(planner), rates, library, weights_of(policy, policy_for))
@@ -396,15 +395,17 @@ def policies(policy: str) -> Callable[[str], Policy]:
     """What gives the policy of a name that a skill asks for; each is loaded once, when first asked for.
 
     Args:
-        policy: name of a policy, or the folder of a checkpoint that takes the place of ``"flow"``.
+        policy: name of a policy, or the folder of a checkpoint, that takes the place of the default ``"flow"``.
     """
     loaded: dict[str, Policy] = {}
     folder = Path(policy)
 
     def policy_for(name: str) -> Policy:
         if name not in loaded:
-            own = folder.is_dir() and name == "flow"
-            loaded[name] = make_policy("flow", path=folder) if own else make_policy(name)
+            if name == "flow":
+                loaded[name] = make_policy("flow", path=folder) if folder.is_dir() else make_policy(policy)
+            else:
+                loaded[name] = make_policy(name)
         return loaded[name]
 
     return policy_for

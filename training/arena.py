@@ -24,13 +24,18 @@ TRAVEL_Z = 0.34
 
 
 class Arena:
-    """A world, its ground truth and a tracker; closes the world on exit."""
+    """A world, its ground truth and a tracker; closes the world on exit.
+
+    Attributes:
+        commanded: (7,) joint reference of every control tick that :meth:`run` has made [rad].
+    """
 
     def __init__(self, scene: SceneSpec) -> None:
         self.scene = scene
         self.world = TabletopWorld(scene)
         self.truth = GroundTruth(self.world)
         self.tracker = ChunkTracker()
+        self.commanded: list[NDArray[np.float64]] = []
         self.rest()
 
     def __enter__(self) -> Arena:
@@ -94,6 +99,7 @@ class Arena:
         """Let the tracker drive for a while."""
         for _ in range(round(seconds / 0.02)):
             self.world.step(self.tracker.step(self.world.time_s))
+            self.commanded.append(self.tracker.q.copy())
 
     def accept(self, rows: NDArray[np.float64]) -> None:
         """Hand rows (H, 5) of x, y, z, yaw, opening to the tracker, as observed now."""

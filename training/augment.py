@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hiervla.executor.policies.base import SKILLS
+from hiervla.executor.policies.base import HOVER_M, SKILLS
 from hiervla.executor.policies.features import FRAMED, PolicyInput, grasp_frame, in_frame, to_frame
 from hiervla.training.demos import DemoSet
 
@@ -18,7 +18,13 @@ SHIFTABLE = frozenset({"pick"})
 """Skills in which the keypoint only says what is meant: moving it must not move the motion."""
 
 
-def augment(demos: DemoSet, rows: np.ndarray[Any, Any], rng: np.random.Generator | None, points: int) -> Batch:
+def augment(
+    demos: DemoSet,
+    rows: np.ndarray[Any, Any],
+    rng: np.random.Generator | None,
+    points: int,
+    off: np.ndarray[Any, Any] | None = None,
+) -> Batch:
     """Take rows of a data set as arrays for the network, randomly changed; unchanged with ``rng=None``.
 
     Args:
@@ -26,6 +32,7 @@ def augment(demos: DemoSet, rows: np.ndarray[Any, Any], rng: np.random.Generator
         rows: (B,) indices.
         rng: source of all randomness.
         points: points to keep of each cloud.
+        off: (B, 3) where to move the keypoint before anything else [m]; see :func:`off_the_point`.
 
     Returns:
         points (B, points, 7) float32, valid (B, points) bool, proprio (B, 12) float32, skill (B,) int64,
@@ -38,6 +45,8 @@ def augment(demos: DemoSet, rows: np.ndarray[Any, Any], rng: np.random.Generator
     skill = demos.skill[rows].astype(np.int64)
     verdict = np.stack([demos.done[rows], demos.progress[rows]], axis=1).astype(np.float32)
     valid = np.arange(cloud.shape[1])[None] < count[:, None]
+    if off is not None:
+        _shift(cloud, proprio, actions, off)
     if rng is not None:
         cloud, valid = _subset(cloud, valid, rng, points)
         turnable = np.array([TURNABLE.get(s, 0.0) for s in SKILLS])[skill]
@@ -60,6 +69,19 @@ def into_frames(demos: DemoSet) -> None:
             inside = in_frame(_inputs(demos, int(row)), frame)
             demos.points[row], demos.proprio[row] = inside.points, inside.proprio
             demos.actions[row] = to_frame(demos.actions[row], frame)
+
+
+def off_the_point(demos: DemoSet) -> np.ndarray[Any, Any]:
+    """(N, 3) from the keypoint of each sample to what lay under the tool when its episode began [m].
+
+    A policy that is given no point acts on that place. Where the frame of a thing is used, it is found from there as
+    well, so only the height differs.
+    """
+    _, first, of = np.unique(demos.episode, return_index=True, return_inverse=True)
+    off = demos.proprio[first[of], :3].copy()
+    off[:, 2] -= np.array([HOVER_M[s] for s in SKILLS])[demos.skill]
+    off[np.array([s in FRAMED for s in SKILLS])[demos.skill], :2] = 0.0
+    return off
 
 
 def _inputs(demos: DemoSet, row: int) -> PolicyInput:

@@ -151,9 +151,9 @@ def _recipe(seed: int, skills: Sequence[str], policy: str | Path | None, shares:
 def _driver(policy: str | Path | None, features: FeatureSpec) -> Driver:
     if policy is None:
         return partial(demonstrate, features=features)
-    from hiervla.executor.policies.flow import FlowPolicy
+    from hiervla.executor.policies.families import load_policy
 
-    pilot = FlowPolicy.load(policy)
+    pilot = load_policy(policy)
 
     def drive(arena: Arena, task: Task, rng: np.random.Generator) -> Episode:
         return attempt(arena, task, pilot, int(rng.integers(2**31)), record=True, features=features)

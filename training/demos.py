@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -112,6 +112,25 @@ class DemoSet:
 
     def __len__(self) -> int:
         return len(self.skill)
+
+    def some(self, episodes: int, seed: int) -> DemoSet:
+        """A random part of the demonstrations, skills in the shares that they have here; a larger part holds a smaller.
+
+        Raises:
+            DemoError: there are not so many.
+        """
+        numbers, first = np.unique(self.episode, return_index=True)
+        if len(numbers) < episodes:
+            problem = f"are {len(numbers)}, and {episodes} are wanted"
+            raise DemoError(f"{len(self.headers)} shards", problem, "Collect more with another --seed")
+        rng, skill = np.random.default_rng([seed, 2]), self.skill[first]
+        # Each skill's episodes are spread evenly over the order, so that every beginning of it holds all of them.
+        place = np.empty(len(numbers))
+        for s in np.unique(skill):
+            mine = np.flatnonzero(skill == s)
+            place[mine] = (rng.permutation(len(mine)) + rng.random()) / len(mine)
+        kept = np.isin(self.episode, numbers[np.argsort(place, kind="stable")[:episodes]])
+        return replace(self, **{c: getattr(self, c)[kept] for c in _COLUMNS})
 
 
 def shards(paths: Iterable[str | Path]) -> list[Path]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.executor.policies.base import Policy
+from hiervla.executor.policies.base import HOVER_M, Policy
 from hiervla.executor.policies.features import FeatureSpec, observe_features
+from hiervla.representations import ActionChunk
 from hiervla.training.arena import RATE_HZ, Arena, as_step
 from hiervla.training.demos import Sample
 from hiervla.training.experts import EXPERTS
@@ -17,9 +18,22 @@ from hiervla.training.experts.state import State, Task
 
 HORIZON = 16
 SAMPLE_S = 0.2
-HOVER_M = {"place": 0.16, "throw_away": 0.24}
-"""Height of the hover from which a skill starts, above the keypoint; 0.13 for the others [m]."""
 TIMEOUT_S = {"pick": 9.0, "place": 8.0, "throw_away": 7.0, "open_drawer": 9.0, "close_drawer": 9.0, "wipe": 14.0}
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A moment at which a policy gave a chunk, and what its heads said of the step.
+
+    Attributes:
+        chunk: the chunk.
+        done: whether the step is done by ground truth.
+        progress: what the expert estimates.
+    """
+
+    chunk: ActionChunk
+    done: bool
+    progress: float
 
 
 @dataclass
@@ -32,6 +46,8 @@ class Episode:
         reason: why not, or "done".
         seconds: simulated time [s].
         samples: labelled moments; empty if nothing was recorded.
+        boundaries: all chunks, when asked for.
+        joints: (T, 7) joint reference of every control tick until the end, when asked for [rad].
     """
 
     task: Task
@@ -39,6 +55,8 @@ class Episode:
     reason: str = ""
     seconds: float = 0.0
     samples: list[Sample] = field(default_factory=list)
+    boundaries: list[Boundary] = field(default_factory=list)
+    joints: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 7)))
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ def hover(
     task: Task, rng: np.random.Generator, yaw: float = 0.0, spread: float = 1.0, lowest: float = 0.0
 ) -> tuple[Vector, float]:
     """A start pose around the one that the executor's transit ends in, at least `lowest` high [m]."""
-    height = HOVER_M.get(task.skill, 0.13)
+    height = HOVER_M[task.skill]
     offset = np.array([rng.normal(0, 0.015), rng.normal(0, 0.015), rng.normal(0, 0.012)]) * spread
     position = task.target_w + (0, 0, height) + np.clip(offset, -0.035, 0.035)
     position[2] = max(position[2], lowest)
@@ -117,6 +135,8 @@ def attempt(
     threshold: float = 0.5,
     features: FeatureSpec | None = None,
     record: bool = False,
+    judge: bool = False,
+    delay_s: float = 0.0,
     timeout_s: float | None = None,
 ) -> Episode:
     """Let a policy do a task from the present pose until its done-head says so or time is up.
@@ -130,23 +150,30 @@ def attempt(
         threshold: of the done-head.
         features: with `record`, what the samples keep.
         record: keep moments labelled by the expert.
+        judge: keep the chunks with what the expert says at that moment, and the joint references.
+        delay_s: how long a chunk takes; the one before is followed meanwhile, as the executor does it [s].
         timeout_s: limit [s]; default by skill.
     """
     episode, step = Episode(task), as_step(task)
     expert = EXPERTS[task.skill]
     before = arena.state()
     policy.reset(step, seed)
-    finished = False
+    finished, delay, began = False, 0.0, len(arena.commanded)
     limit = TIMEOUT_S[task.skill] if timeout_s is None else timeout_s
     while episode.seconds < limit:
         observation = arena.observe()
         chunk = policy.act(observation, step)
+        if judge:
+            _, progress, done = expert(arena.state(), task)
+            episode.boundaries.append(Boundary(chunk, done, progress))
+        arena.run(delay)
+        episode.seconds += delay
         if chunk.done_prob is not None and chunk.done_prob > threshold:
             finished = True
             if not record:
                 break
-        arena.tracker.accept(chunk, observation.time_s)
-        span = rows / chunk.rate_hz
+        arena.tracker.accept(chunk, arena.world.time_s)
+        span, delay = rows / chunk.rate_hz - delay_s, delay_s
         pieces = 2 if record else 1
         for piece in range(pieces):
             if record:
@@ -164,6 +191,8 @@ def attempt(
         episode.seconds += span
         if finished:
             break
+    if judge:
+        episode.joints = np.array(arena.commanded[began:])
     return _judge(arena, before, episode, finished)
 
 
@@ -258,4 +287,4 @@ def verdict(arena: Arena, before: State, task: Task) -> str:
     return ""
 
 
-__all__ = ["Episode", "Noise", "attempt", "demonstrate", "hover", "verdict"]
+__all__ = ["Boundary", "Episode", "Noise", "attempt", "demonstrate", "hover", "verdict"]

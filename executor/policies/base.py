@@ -12,6 +12,11 @@ __all__ = ["SKILLS", "MissingTargetError", "Policy", "make_policy", "target_poin
 SKILLS: tuple[str, ...] = ("pick", "place", "open_drawer", "close_drawer", "wipe", "throw_away")
 """Skills that the built-in policy knows, in the order of its skill embedding."""
 
+HOVER_M: dict[str, float] = {
+    "pick": 0.13, "place": 0.16, "open_drawer": 0.13, "close_drawer": 0.13, "wipe": 0.13, "throw_away": 0.24,
+}  # fmt: skip
+"""Height of the hover above the keypoint at which each of them takes over from the transit [m]."""
+
 
 def make_policy(name: str, **options: Any) -> Policy:
     """A policy by its registered name, or the one that a skill brought along.

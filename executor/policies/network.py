@@ -1,11 +1,17 @@
-"""The network of the flow policy: a point encoder, a flow-matching head over action chunks, done and progress."""
+"""The part that all families of policies share, and the default head.
+
+A point encoder turns an observation around the planner's keypoint into a condition vector; done and progress are read
+from it, and a head of the family makes a chunk of it: here flow matching (Lipman et al. 2023, arXiv 2210.02747).
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +20,10 @@ from hiervla.executor.policies.features import POINT_DIM, PROPRIO_DIM
 
 ACTION_DIM = 6
 """x, y, z relative to the keypoint [m]; sin, cos of twice the yaw; gripper opening 0..1."""
+
+_ENCODER = ("skill", "state", "point_in", "point_film", "point_mid", "point_out", "attention", "fuse")
+MAX_GUIDANCE = 5.0
+"""Limit of the guidance towards known rows; the paper's choice for few steps."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,8 @@ class NetworkSpec:
         width: width of the per-point layers; the last one has twice as many.
         heads: soft keypoints: attention maps over the points whose mean position is kept.
         context: width of the condition vector.
-        trunk: width of the flow head.
-        blocks: residual blocks of the flow head.
+        trunk: width of the head.
+        blocks: residual blocks of the head.
         action_mean: (6,) mean of the action rows.
         action_scale: (6,) spread of the action rows.
     """
@@ -62,15 +72,22 @@ class NetworkSpec:
         return cls(**plain)
 
 
-class FlowNet(nn.Module):
-    """Encodes an observation once; the flow head is then evaluated a few times to integrate a chunk."""
+class ChunkNet(nn.Module, ABC):
+    """Encodes an observation once, and says from that whether the step is done; families add how a chunk is made.
 
+    Attributes:
+        family: name of the family.
+        head: what the head needs to know beyond the sizes, such as a tokeniser; plain JSON values.
+    """
+
+    family: ClassVar[str]
     action_mean: Tensor
     action_scale: Tensor
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, head: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.head = head or {}
         w = spec.width
         state = PROPRIO_DIM + 1
         self.skill = nn.Embedding(len(spec.skills), 32)
@@ -86,13 +103,45 @@ class FlowNet(nn.Module):
             nn.Linear(spec.context, spec.context),
         )  # fmt: skip
         self.verdict = nn.Sequential(nn.SiLU(), nn.Linear(spec.context, 64), nn.SiLU(), nn.Linear(64, 2))
-        self.time = nn.Sequential(nn.Linear(32, spec.context), nn.SiLU(), nn.Linear(spec.context, spec.context))
-        flat = spec.horizon * ACTION_DIM
-        self.chunk_in = nn.Linear(flat, spec.trunk)
-        self.blocks = nn.ModuleList(_Block(spec.trunk, spec.context) for _ in range(spec.blocks))
-        self.chunk_out = nn.Linear(spec.trunk, flat)
         self.register_buffer("action_mean", torch.tensor(spec.action_mean))
         self.register_buffer("action_scale", torch.tensor(spec.action_scale))
+
+    @classmethod
+    def fit_head(cls, actions: np.ndarray[Any, Any]) -> dict[str, Any]:
+        """What the head has to learn of the actions before training, (N, H, 6) in metres; nothing by default."""
+        return {}
+
+    @classmethod
+    def fresh(cls, spec: NetworkSpec, actions: np.ndarray[Any, Any]) -> Self:
+        """An untrained network for actions (N, H, 6) like these."""
+        return cls(spec, cls.fit_head(actions))
+
+    @abstractmethod
+    def loss(self, context: Tensor, actions: Tensor, rows: Tensor, draws: int) -> Tensor:
+        """The family's training objective.
+
+        Args:
+            context: (B, context) of :meth:`encode`.
+            actions: (B, H, 6) in metres.
+            rows: (H,) how much each row counts.
+            draws: random draws for each sample, where the family has any.
+
+        Returns:
+            Scalar.
+        """
+
+    @abstractmethod
+    def guess(self, context: Tensor) -> Tensor:
+        """The chunks that the network thinks most likely, (B, H, 6) in metres, without chance."""
+
+    @staticmethod
+    def common() -> tuple[str, ...]:
+        """Names of the parts that all families have: the encoder, the verdicts, the scales of the actions."""
+        return (*_ENCODER, "verdict", "action_mean", "action_scale")
+
+    def shared(self) -> list[nn.Parameter]:
+        """Parameters of the encoder."""
+        return [p for name, p in self.named_parameters() if name.split(".")[0] in _ENCODER]
 
     def encode(self, points: Tensor, valid: Tensor, proprio: Tensor, skill: Tensor) -> Tensor:
         """Condition vector of a batch.
@@ -122,24 +171,6 @@ class FlowNet(nn.Module):
         context: Tensor = self.fuse(torch.cat([peak, soft, state], dim=-1))
         return context
 
-    def predict(self, noisy: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """Estimate of the clean chunk, (B, H, 6) normalised, from a noisy one at flow time `t` (B,) in 0..1."""
-        condition = context + self.time(_waves(t))
-        h = self.chunk_in(noisy.flatten(1))
-        for block in self.blocks:
-            h = block(h, condition)
-        out: Tensor = self.chunk_out(h)
-        return out.view_as(noisy)
-
-    def sample(self, context: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Integrate the flow from `noise` (B, H, 6) to a chunk in metres, (B, H, 6), with `steps` Euler steps."""
-        x = noise
-        for k in range(steps):
-            t = k / steps
-            clean = self.predict(x, torch.full((len(x),), t, device=x.device), context)
-            x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
-        return self.denormalise(x)
-
     def judge(self, context: Tensor) -> Tensor:
         """(B, 2): logit that the step is done, logit of the progress."""
         out: Tensor = self.verdict(context)
@@ -154,7 +185,7 @@ class FlowNet(nn.Module):
         return actions * self.action_scale + self.action_mean
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Residual layer whose scale, shift and gate follow from the condition."""
 
     def __init__(self, width: int, context: int) -> None:
@@ -165,10 +196,89 @@ class _Block(nn.Module):
         self.down = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, width) from the like, under a condition (B, context)."""
         scale, shift, gate = self.modulate(torch.nn.functional.silu(condition)).chunk(3, dim=-1)
         h = self.norm(x) * (1.0 + scale) + shift
         out: Tensor = x + gate * self.down(torch.nn.functional.silu(self.up(h)))
         return out
+
+
+class DenoisingNet(ChunkNet):
+    """A head that turns a noisy chunk into an estimate of the clean one."""
+
+    def __init__(self, spec: NetworkSpec, head: dict[str, Any] | None = None) -> None:
+        super().__init__(spec, head)
+        self.time = nn.Sequential(nn.Linear(32, spec.context), nn.SiLU(), nn.Linear(spec.context, spec.context))
+        flat = spec.horizon * ACTION_DIM
+        self.chunk_in = nn.Linear(flat, spec.trunk)
+        self.blocks = nn.ModuleList(Block(spec.trunk, spec.context) for _ in range(spec.blocks))
+        self.chunk_out = nn.Linear(spec.trunk, flat)
+
+    def predict(self, noisy: Tensor, t: Tensor, context: Tensor) -> Tensor:
+        """Estimate of the clean chunk, (B, H, 6) normalised, from a noisy one at time `t` (B,), 1 for clean."""
+        condition = context + self.time(_waves(t))
+        h = self.chunk_in(noisy.flatten(1))
+        for block in self.blocks:
+            h = block(h, condition)
+        out: Tensor = self.chunk_out(h)
+        return out.view_as(noisy)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a chunk before it is sampled.
+
+    Attributes:
+        rows: (H, 6) in metres.
+        sureness: (H,) from 0, free, to 1, fixed.
+    """
+
+    rows: Tensor
+    sureness: Tensor
+
+
+class FlowNet(DenoisingNet):
+    """Flow matching: the estimate is evaluated a few times to integrate from noise to a chunk."""
+
+    family = "flow"
+
+    def loss(self, context: Tensor, actions: Tensor, rows: Tensor, draws: int) -> Tensor:
+        """Squared error of the clean chunk at random flow times; see :class:`ChunkNet`."""
+        clean = self.normalise(actions).repeat(draws, 1, 1)
+        noise = torch.randn_like(clean)
+        # Early flow times carry the decisions, so they are drawn more often.
+        t = torch.rand(len(clean), device=clean.device) ** 1.5
+        mixed = t[:, None, None] * clean + (1.0 - t[:, None, None]) * noise
+        error = (self.predict(mixed, t, context.repeat(draws, 1)) - clean) ** 2
+        return (error.mean(dim=-1) * rows).mean()
+
+    def guess(self, context: Tensor) -> Tensor:
+        """The flow from the origin; see :class:`ChunkNet`."""
+        return self.sample(context, torch.zeros(len(context), self.spec.horizon, ACTION_DIM, device=context.device), 5)
+
+    def sample(self, context: Tensor, noise: Tensor, steps: int, known: Known | None = None) -> Tensor:
+        """Integrate the flow from `noise` (B, H, 6) to a chunk in metres, (B, H, 6), with `steps` Euler steps.
+
+        With `known` rows the flow is guided to agree with them where they are sure: real-time chunking (Black et al.
+        2025, arXiv 2506.07339, algorithm 1), which inpaints a chunk by the gradient of the estimate.
+        """
+        x = noise
+        for k in range(steps):
+            t = k / steps
+            at = torch.full((len(x),), t, device=x.device)
+            if known is None:
+                clean = self.predict(x, at, context)
+                x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
+                continue
+            with torch.enable_grad():
+                free = x.detach().requires_grad_(True)
+                clean = self.predict(free, at, context)
+                gap = known.sureness[:, None] * (self.normalise(known.rows) - clean.detach())
+                (pull,) = torch.autograd.grad(clean, free, gap)
+            spread = (1.0 - t) ** 2 / (t**2 + (1.0 - t) ** 2)
+            strength = min(MAX_GUIDANCE, (1.0 - t) / (t * spread)) if t > 0.0 else MAX_GUIDANCE
+            x = x + ((clean.detach() - x) / (1.0 - t) + strength * pull) / steps
+        return self.denormalise(x)
 
 
 def _scale_state(p: Tensor) -> Tensor:

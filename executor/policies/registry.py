@@ -14,9 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from hiervla.executor.policies.base import SKILLS
+from hiervla.executor.policies.families import FAMILIES, shipped
 from hiervla.representations.errors import HiervlaError, UnknownNameError
 from hiervla.skills.policy import Policy
 from hiervla.skills.registry import Origin
@@ -88,9 +90,9 @@ def unfit(name: str, skill: str) -> tuple[str, str] | None:
 
     The package that offers the policy is imported for it, but no policy is made.
     """
-    if name == "flow" and skill not in SKILLS:
+    if name in FAMILIES and name in _FACTORIES and skill not in SKILLS:
         remedy = "Return waypoints, give the skill a policy of its own, or offer one under hiervla.policies"
-        return f"the built-in policy 'flow' knows {', '.join(SKILLS)} only", remedy
+        return f"the built-in policy '{name}' knows {', '.join(SKILLS)} only", remedy
     if name in _FACTORIES:
         return None
     points = _offers().get(name)
@@ -172,10 +174,14 @@ def _factory(name: str, points: list[EntryPoint]) -> Factory:
     return factory
 
 
-def _flow(**options: Any) -> Policy:
-    from hiervla.executor.policies.flow import FlowPolicy
+def _family(name: str) -> Factory:
+    def load(path: str | Path | None = None, **options: Any) -> Policy:
+        from hiervla.executor.policies.families import load_policy, policy_class
 
-    return FlowPolicy.load(**options)
+        # A folder says itself which family it holds.
+        return policy_class(name).load(**options) if path is None else load_policy(path, **options)
+
+    return load
 
 
 def _follow(**options: Any) -> Policy:
@@ -184,5 +190,6 @@ def _follow(**options: Any) -> Policy:
     return FollowPolicy(**options)
 
 
-register("flow", _flow)
+for _name in shipped():
+    register(_name, _family(_name))
 register("follow", _follow)

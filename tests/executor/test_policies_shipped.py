@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hiervla.executor.policies import SKILLS, create
+from hiervla.executor.policies.families import shipped
 from hiervla.executor.policies.flow import DEFAULT_WEIGHTS, FlowPolicy
 from hiervla.training.trials import run_trial
 
@@ -41,3 +42,17 @@ def test_the_shipped_policy_needs_its_artifact() -> None:
     """With the planner's point hidden it goes for the middle of the table, and the handle is not there."""
     episode = run_trial(FlowPolicy.load(blank_artifact=True), "open_drawer", 501, timeout_s=4.0)
     assert not episode.success
+
+
+@pytest.mark.parametrize("family", shipped())
+def test_whatever_ships_is_small_described_and_made_by_its_name(family: str) -> None:
+    folder = DEFAULT_WEIGHTS.parent / family
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+    assert (folder / "README.md").read_text().startswith(f"# {family}-1")
+    policy = create(family)
+    assert policy.id == f"{family}-1" and create("flow", path=folder).id == policy.id
+
+
+def test_the_shipped_act_policy_places() -> None:
+    episode = run_trial(create("act"), "place", 501)
+    assert episode.success, episode.reason

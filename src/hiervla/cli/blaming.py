@@ -63,8 +63,9 @@ def _tell(found: Blame) -> None:
 
 def _witnesses(record: RunRecord) -> Witnesses:
     """The parts and the world of a record, as far as they are to be had here; what is missing is left out and said."""
+    from hiervla.executor.agent import policies
     from hiervla.executor.blame.trial import Witnesses
-    from hiervla.executor.policies.base import Policy, make_policy
+    from hiervla.executor.policies.registry import names
     from hiervla.executor.presets import rebuild_world
     from hiervla.planner.base import Planner, make_planner
     from hiervla.representations import HiervlaError
@@ -80,12 +81,6 @@ def _witnesses(record: RunRecord) -> Witnesses:
         world = None
     if manifest.planner.startswith("hiervla-embedded"):
         planner = make_planner("embedded")
-    loaded: dict[str, Policy] = {}
-
-    def policy_for(name: str) -> Policy:
-        if name not in loaded:
-            own = Path(manifest.policy)
-            loaded[name] = make_policy(name, path=own) if name == "flow" and own.is_dir() else make_policy(name)
-        return loaded[name]
-
+    known = Path(manifest.policy).is_dir() or manifest.policy in names()
+    policy_for = policies(manifest.policy if known else "flow")
     return Witnesses(planner, policy_for, world, TabletopJudge())

@@ -70,27 +70,65 @@ def train_policy(
         typer.Argument(help="Folders of demonstrations, or of LeRobot datasets of them.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the weights.")] = Path("runs/policy"),
+    family: Annotated[str, typer.Option(help="flow, act, tokens, fast or diffusion.")] = "flow",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.", show_default=False)] = None,
     minutes: Minutes = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="Peak learning rate.", show_default=False)] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Use so many of the demonstrations.", show_default=False)
+    ] = None,
+    drop_point: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of samples without the planner's point, to learn to do without."),
+    ] = 0.0,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU) arithmetic; weights stay fp32.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
-    init: Annotated[Path | None, typer.Option(help="Folder of weights to start from.", show_default=False)] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from; of another family the encoder is taken.", show_default=False),
+    ] = None,
+    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Take only the encoder from --init.")] = False,
+    freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Leave that encoder as it is.")] = False,
+    copies: Annotated[int, typer.Option(min=1, help="Times that a frozen encoder encodes each sample.")] = 8,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="File of samples that the frozen encoder has encoded; made if missing.", show_default=False),
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between trials in simulation.", show_default=False)
+    ] = None,
+    eval_trials: Annotated[int, typer.Option(min=1, help="Scenes of each skill in such trials.")] = 4,
 ) -> int:
-    """Train the flow-matching policy; goes on from its checkpoint when it was interrupted."""
-    from hiervla.training.policy import TrainSpec
+    """Train a policy; goes on from its checkpoint when it was interrupted."""
+    from hiervla.training.policy import Evaluation, TrainSpec
     from hiervla.training.policy import train_policy as train
 
-    spec = TrainSpec(seed=seed) if steps is None else TrainSpec(seed=seed, steps=steps)
+    chosen = {"steps": steps, "batch": batch, "lr": lr}
+    spec = TrainSpec(
+        family=family,  # type: ignore[arg-type]  # the trainer refuses what it does not know
+        precision=precision,  # type: ignore[arg-type]  # likewise
+        drop_point=drop_point,
+        freeze_encoder=freeze_encoder,
+        copies=copies,
+        seed=seed,
+        **{k: v for k, v in chosen.items() if v is not None},  # type: ignore[arg-type]  # typed above
+    )
     report = train(
         data,
         out,
         spec,
         work=out / "work",
         init=init,
+        encoder_only=encoder_only,
+        bank=bank,
         budget_s=None if minutes is None else 60.0 * minutes,
         threads=threads,
         device=device,
+        evaluation=None if eval_every is None else Evaluation(eval_every, eval_trials),
+        episodes=episodes,
         on_progress=_tell,
     )
     print(f"weights: {report.path} ({report.steps} steps, {report.samples} samples, {report.seconds:.0f} s)")
