@@ -214,13 +214,31 @@ class LanguageDecoder:
         if len(requests) < 2:
             return self._answer(slots, instruction, history, signatures, max_tokens, banned)
         first = self._one_by_one(slots, requests, history, signatures, max_tokens, banned)
-        if isinstance(first, Generated) or not _undone(first):
-            return first if isinstance(first, Generated) else self._together(first, requests)
+        if isinstance(first, Generated):
+            return self._or_whole(first, slots, instruction, history, signatures, max_tokens, banned)
+        if not _undone(first):
+            return self._together(first, requests)
         # "The red block on the blue one and the blue one on the white one": what is named first comes last.
         other = self._one_by_one(slots, requests[::-1], history, signatures, max_tokens, banned)
         if isinstance(other, Generated) or _undone(other):
             return self._together(first, requests)
         return self._together(other, requests[::-1])
+
+    def _or_whole(
+        self,
+        refused: Generated,
+        slots: SceneSlots,
+        instruction: str,
+        history: Sequence[str],
+        signatures: Sequence[SkillSignature],
+        max_tokens: int,
+        banned: Sequence[Ban],
+    ) -> Generated:
+        """The refusal of a request, unless that makes no sense by itself and the instruction as a whole does."""
+        if refused.draft.refuse == "not_in_scene":
+            return refused
+        whole = self._answer(slots, instruction, history, signatures, max_tokens, banned)
+        return whole if whole.draft.refuse is None else refused
 
     def _one_by_one(
         self,

@@ -139,7 +139,7 @@ def test_every_call_is_on_record_before_its_step_and_with_the_sandbox_state(
         "program_returned",
     ]
     for called in record.of(ev.ProgramCalled):
-        assert 1000 < len(record.blobs.get(called.snapshot, "program")) < 20_000
+        assert 1000 < len(record.blobs.read(called.snapshot, "program")[1]) < 20_000
     report = verify(record.path)
     assert report.status == "whole" and not report.notices
 

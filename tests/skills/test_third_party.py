@@ -106,7 +106,10 @@ def test_it_is_planned_and_run(site: Path) -> None:
     assert said["emitted"] == [True, False, False], "a mug cannot be pushed, and 'far' is no number"
     assert said["parsed"] == "push"
     assert said["postconditions"] == ["pushed(blue block)"]
-    assert (said["policies"], said["policy"]) == (["flow", "straight-down"], "straight-down-1")
+    assert (said["policies"], said["policy"]) == (
+        ["act", "diffusion", "flow", "follow", "straight-down"],
+        "straight-down-1",
+    )
     outcome, message, policies, far, low, commands = said["push"]
     assert (outcome, policies) == ("succeeded", ["push"]), message
     assert far == pytest.approx(0.5 - 0.03 + 0.1)
@@ -220,8 +223,8 @@ def test_policies_are_refused_suggested_and_reported_in_the_same_manner(tmp_path
     )
     assert said["both"][:3] == [
         clash,
-        "unknown policy 'glid'. Did you mean 'glide'? Known: flow, glide, ours.",
-        ["flow", "glide", "ours"],
+        "unknown policy 'glid'. Did you mean 'glide'? Known: act, diffusion, flow, follow, glide, ours.",
+        ["act", "diffusion", "flow", "follow", "glide", "ours"],
     ]
     assert ". ".join(said["both"][3]) + "." == clash
     assert said["both"][4][1].startswith("Did you mean 'glide'?")

@@ -20,7 +20,7 @@ from hiervla.training.tasks.rollout import Attempt, roll_out
 from hiervla.training.tasks.tasks import LONGEST_PLAN, Part, Task, sample_task
 
 MID_TASK_RATE = 0.5
-PART_RATE = 0.7
+PART_RATE = 0.5
 """Share of the instructions of several requests of which one request alone becomes an example."""
 
 

@@ -97,6 +97,10 @@ TEMPLATES: Final[Mapping[str, Mapping[Split, tuple[str, ...]]]] = {
             "{x} should be thrown away",
             "pick up {x} and throw {it} away",
             "move {x} to the {bin}",
+            "throw {x} out",
+            "throw out {x}",
+            "toss {x} out",
+            "toss out {x}",
         ),
         "test": (
             "toss {x} in the {bin}",

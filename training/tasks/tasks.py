@@ -23,8 +23,8 @@ FAMILIES: Final = ("clear_table", "wipe", "shelf", "drawer", "stack", "swap", "r
 """Families of tasks that benchmarks count."""
 
 _WEIGHTS: Final = {
-    "clear_table": 0.11, "wipe": 0.07, "shelf": 0.12, "drawer": 0.09, "stack": 0.17, "swap": 0.13, "rubbish": 0.05,
-    "multi": 0.20, "other": 0.06,
+    "clear_table": 0.10, "wipe": 0.06, "shelf": 0.13, "drawer": 0.08, "stack": 0.22, "swap": 0.10, "rubbish": 0.09,
+    "multi": 0.18, "other": 0.04,
 }  # fmt: skip
 _REFUSED: Final = 0.16
 _HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
