@@ -56,6 +56,9 @@ class _Reading:
     seen: ev.ObservationTaken | None = None
     current: Plan | None = None
     latest: int | None = None
+    """Which of `answered` is the answer to the question of now."""
+    in_force: int | None = None
+    """Which of `answered` the robot follows."""
     history: list[StepRecord] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     started: dict[str, Step] = field(default_factory=dict)
@@ -159,18 +162,30 @@ def _take(reading: _Reading, event: Event) -> None:
 def _correct(reading: _Reading, event: ev.CorrectionGiven) -> None:
     if event.text is not None:
         reading.said.append(event.text)
-        if reading.latest is not None:
-            reading.answered[reading.latest] = None
+        _object(reading)
         return
     corrected = event.plan
+    otherwise = corrected is not None
     if event.step is not None and reading.current is not None:
         changed = event.step
-        if changed.id in {s.id for s in reading.current.steps}:
-            steps = tuple(changed if s.id == changed.id else s for s in reading.current.steps)
+        before = next((s for s in reading.current.steps if s.id == changed.id), None)
+        if before is not None:
+            steps = tuple(changed if s is before else s for s in reading.current.steps)
             corrected = reading.current.replace(steps=steps)
+            otherwise = (before.skill, before.args) != (changed.skill, changed.args)
     if corrected is not None:
+        if otherwise and reading.latest is None:
+            _object(reading)
         _answer(reading, corrected, "correction")
         reading.current = corrected
+
+
+def _object(reading: _Reading) -> None:
+    """The plan that is followed turned out wrong in a person's eyes, though maybe not in its first step."""
+    k = reading.in_force
+    answered = reading.answered[k] if k is not None else None
+    if k is not None and answered is not None and answered.origin == "run":
+        reading.answered[k] = None
 
 
 def _answer(reading: _Reading, plan: Plan, origin: Origin) -> None:
@@ -184,7 +199,7 @@ def _answer(reading: _Reading, plan: Plan, origin: Origin) -> None:
         reading.answered[reading.latest] = answered
     else:
         reading.answered.append(answered)
-        reading.latest = len(reading.answered) - 1
+        reading.latest = reading.in_force = len(reading.answered) - 1
 
 
 def _samples(

@@ -178,7 +178,7 @@ def train_planner(
     ] = False,
     merge: Annotated[bool, typer.Option("--merge", help="--lora: write a merged checkpoint, too.")] = False,
 ) -> int:
-    """Train the small planner on rendered scenes, or, with --base and --lora, an adapter for any model on your plans."""
+    """Train the small planner; with --base and --lora, an adapter for any vision-language model on your plans."""
     from importlib import import_module
 
     from hiervla.cli.adapting import LoraOptions, train_adapter
