@@ -101,7 +101,7 @@ def merge(adapted: Any, base: str, out: Path) -> Path:
 
 def _files(base: str) -> Path:
     """Where a checkpoint's small files are: its folder, or the cache of the hub."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     if Path(base).is_dir():
         return Path(base)

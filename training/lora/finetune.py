@@ -137,7 +137,10 @@ def fine_tune(
     torch.manual_seed(spec.seed)
     adapted = adapt(loaded.model, place, rank=spec.rank, alpha=spec.alpha, dropout=spec.dropout, targets=spec.targets)
     if spec.checkpointing:
-        loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Its new name is not in the oldest transformers that we take, its old one warns in the newest.
+        old = loaded.model.gradient_checkpointing_enable
+        enable = getattr(loaded.model, "activation_checkpointing_enable", old)
+        enable({"use_reentrant": False})
     train, held = split(samples, spec.held_out, spec.seed)
     trainer = Trainer(adapted, encoder, train, spec, loaded.id, device)
     checkpoint = out / CHECKPOINT

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hiervla.planner.base import PlannerContext
 from hiervla.planner.embedded.grammar import PlanDraft
@@ -157,10 +158,9 @@ class _Spots:
         chances = target_map(self._scene, question)
         if chances is None:
             raise UnwritableError("there is no visible spot for a step")
-        rows, columns = np.indices(chances.shape)
-        us, vs = (columns + 0.5) * STRIDE, (rows + 0.5) * STRIDE
+        vs, us = (np.indices(chances.shape) + 0.5) * STRIDE
         taken = self._taken.setdefault((question.role, question.thing.id if question.thing else ""), [])
-        free = chances.astype(np.float64)
+        free: NDArray[np.float64] = chances.astype(np.float64)
         if question.role == "at" or (question.thing is not None and question.thing.category not in LOOSE):
             for u, v in taken:
                 free = free * (1.0 - np.exp(-((us - u) ** 2 + (vs - v) ** 2) / (2 * _APART_PX**2)))

@@ -65,7 +65,7 @@ def correct(script: Script, decision: Any, **what: Any) -> None:
 
 
 def plans_of(samples: list[Sample]) -> list[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    found = []
+    found: list[tuple[str, list[tuple[str, dict[str, str]]]]] = []
     for s in samples:
         if s.kind == "plan":
             draft = s.read(s.answer)

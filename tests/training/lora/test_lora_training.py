@@ -99,7 +99,8 @@ def test_it_learns_an_answer_by_heart_and_comes_back_as_a_planner(base: Path, tm
     # Random weights of these families take a minute to learn by heart what they learn in seconds with these two.
     by_heart = base.name.startswith(("llava", "gemma3"))
     steps = 40 if by_heart else 8
-    spec = LoraSpec(steps=steps, batch=1, lr=2e-2, dropout=0.0, held_out=0.0, save_every=steps - 1)
+    lr = 2e-2 if by_heart else 3e-3
+    spec = LoraSpec(steps=steps, batch=1, lr=lr, dropout=0.0, held_out=0.0, save_every=1)
     losses: list[float] = []
     report = fine_tune(
         str(base),
@@ -110,7 +111,7 @@ def test_it_learns_an_answer_by_heart_and_comes_back_as_a_planner(base: Path, tm
         device="cpu",
         on_progress=lambda p: losses.append(p["loss"]),
     )
-    assert report.steps == steps and losses[-1] < (0.3 if by_heart else 7.0)
+    assert report.steps == len(losses) == steps and losses[-1] < (0.3 if by_heart else losses[0])
     assert hashes(base) == before, "the base is only read"
 
     planner = make_planner(f"transformers:{tmp_path / 'lora'}")
