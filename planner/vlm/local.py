@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hiervla.planner.vlm.backend import Generation, Image, Message, Sampling
 from hiervla.planner.vlm.chat import prompt_inputs, prompt_text
 from hiervla.planner.vlm.checkpoint import load_checkpoint

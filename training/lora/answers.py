@@ -74,8 +74,10 @@ def plan_draft(
         known: points in this image for steps that carry none.
 
     Raises:
-        UnwritableError: a step has no point in this image, or is of no such skill.
+        UnwritableError: a step has no point in this image, or is of no such skill; or the plan is a program.
     """
+    if plan.program is not None:
+        raise UnwritableError("a program is no list of steps")
     names = named(seen if seen is not None else plan_seen(plan))
     if not plan.remaining:
         return Draft(names, refuse=NOTHING_TO_DO)

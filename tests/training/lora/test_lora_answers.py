@@ -27,7 +27,7 @@ from hiervla.planner.vlm.answers import (
     read_answer,
     read_point,
 )
-from hiervla.representations import Observation, Parameter, Plan, SkillSignature
+from hiervla.representations import Observation, Parameter, Plan, Program, SkillSignature
 from hiervla.skills import SkillLibrary
 from hiervla.training.lora.answers import (
     NOTHING_TO_DO,
@@ -163,6 +163,8 @@ def test_what_could_not_have_been_said_is_not_written() -> None:
         )
     with pytest.raises(UnwritableError, match="arguments|args|object"):
         write_answer(Draft((), (Call("pick", {"object": '"'}, Point(x=1, y=1)),)), SKILLS)
+    with pytest.raises(UnwritableError, match="a program is no list of steps"):
+        plan_draft(plan_of(look).replace(program=Program(source="pick('red mug')")), image, SKILLS)
     done = plan_of(look).replace(done=("s1",), remaining=())
     assert plan_draft(done, image, SKILLS).refuse == NOTHING_TO_DO
 

@@ -98,7 +98,7 @@ def test_it_learns_an_answer_by_heart_and_comes_back_as_a_planner(base: Path, tm
     before, one = hashes(base), sample()
     # Random weights of these families take a minute to learn by heart what they learn in seconds with these two.
     by_heart = base.name.startswith(("llava", "gemma3"))
-    steps = 40 if by_heart else 8
+    steps = (40 if base.name == "llava" else 25) if by_heart else 8
     lr = 2e-2 if by_heart else 3e-3
     spec = LoraSpec(steps=steps, batch=1, lr=lr, dropout=0.0, held_out=0.0, save_every=1)
     losses: list[float] = []
