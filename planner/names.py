@@ -48,9 +48,12 @@ def planner_of_name(name: str, **options: Any) -> Planner:
     if colon and kind == "openai":
         return _openai(name, rest, options)
     if Path(name).is_dir():
+        from hiervla.planner.vlm.adapter import is_adapter
         from hiervla.planner.vlm.checkpoint import EMBEDDED_TYPE, model_type
 
         folder = Path(name)
+        if is_adapter(folder):
+            return _transformers(name, options)
         # Without a config.json it is ours to complain about, as it says how to make one.
         if not (folder / "config.json").exists() or model_type(folder) == EMBEDDED_TYPE:
             return _embedded(path=folder, **options)

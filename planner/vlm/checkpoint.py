@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hiervla.planner.vlm.adapter import is_adapter, load_adapted
 from hiervla.representations import CheckpointError
 
 EMBEDDED_TYPE: Final = "hiervla_planner"
@@ -58,7 +59,8 @@ def model_type(folder: Path) -> str:
 def load_checkpoint(name: str, device: str, dtype: str) -> Loaded:
     """Read a checkpoint: a folder, or an id on the Hugging Face hub.
 
-    A folder is never looked up on the hub; an id is, unless `HF_HUB_OFFLINE` is set and it has to be in the cache.
+    A folder of a LoRA adapter stands for the checkpoint that it names as its base, with the adapter merged in. A folder
+    is never looked up on the hub; an id is, unless `HF_HUB_OFFLINE` is set and it has to be in the cache.
     Weights are read from safetensors only, and no code that comes with a checkpoint is run.
 
     Args:
@@ -76,6 +78,8 @@ def load_checkpoint(name: str, device: str, dtype: str) -> Loaded:
 
     folder = Path(name).expanduser()
     local = folder.is_dir()
+    if local and is_adapter(folder):
+        return load_adapted(folder, device, dtype)
     if local:
         model_type(folder)
     elif folder.is_absolute() or name.startswith("."):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hiervla.planner.vlm.backend import Generation, Image, Message, Sampling
+from hiervla.planner.vlm.chat import prompt_inputs, prompt_text
 from hiervla.planner.vlm.checkpoint import load_checkpoint
 from hiervla.planner.vlm.constraint import Constraint, json_text, token_table
 from hiervla.planner.vlm.errors import BackendError
@@ -105,24 +106,9 @@ class TransformersBackend:
 
     def _inputs(self, messages: Sequence[Message], images: Sequence[Image]) -> dict[str, Tensor]:
         """The prompt as the model takes it: in its chat template, or plainly where it has none."""
-        from PIL import Image as Pictures
-
-        pictures = [Pictures.fromarray(np.ascontiguousarray(i)) for i in images]
-        if getattr(self._processor, "chat_template", None):
-            turns = []
-            for k, m in enumerate(messages):
-                shown = [{"type": "image"} for _ in pictures] if k == 0 else []
-                turns.append({"role": m.role, "content": [*shown, {"type": "text", "text": m.text}]})
-            text = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        else:
-            marks = str(getattr(self._processor, "image_token", "<image>")) * len(pictures)
-            text = marks + "\n\n".join(m.text for m in messages) + "\n"
-        bos = self._tokenizer.bos_token
-        # Most templates begin with it, and then the tokenizer must not put it there again.
-        special = not (bos and text.startswith(bos))
-        batch = self._processor(text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=special)
+        batch = prompt_inputs(self._processor, prompt_text(self._processor, messages, len(images)), images)
         dtype = self._model.dtype
-        moved = {k: v.to(self.device) for k, v in batch.items() if hasattr(v, "to") and k != "labels"}
+        moved = {k: v.to(self.device) for k, v in batch.items()}
         return {k: v.to(dtype) if v.is_floating_point() else v for k, v in moved.items()}
 
 

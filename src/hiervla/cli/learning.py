@@ -139,13 +139,70 @@ def train_policy(
 
 @train_app.command("planner")
 def train_planner(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoint.")] = Path("runs/planner"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the weights: runs/planner, or runs/lora with --lora."),
+    ] = None,
     minutes: Minutes = None,
     seed: Seed = 0,
+    base: Annotated[
+        str | None, typer.Option(help="Folder or hub id of a vision-language model, for --lora.", show_default=False)
+    ] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter for --base; see docs/planners.md.")] = False,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from", help="--lora: run records, or a folder of them; may be given again.", show_default=False
+        ),
+    ] = None,
+    scenes: Annotated[int, typer.Option(min=0, help="--lora: rendered scenes with the expert's plans.")] = 0,
+    camera: Annotated[str, typer.Option(help="--lora: what the planner looks through in the runs.")] = "front",
+    steps: Annotated[int, typer.Option(min=1, help="--lora: optimiser steps.")] = 300,
+    batch: Annotated[int, typer.Option(min=1, help="--lora: questions a step.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, help="--lora: of the adapter.")] = 16,
+    alpha: Annotated[
+        float | None, typer.Option(help="--lora: scale of the adapter; twice the rank.", show_default=False)
+    ] = None,
+    lr: Annotated[float, typer.Option(min=0.0, help="--lora: peak learning rate.")] = 2e-4,
+    targets: Annotated[
+        str, typer.Option(help="--lora: all-linear, or linear layers of the language part: q_proj,v_proj.")
+    ] = "all-linear",
+    held_out: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="--lora: share of runs and scenes held out for the scores.")
+    ] = 0.1,
+    device: Annotated[
+        str | None, typer.Option(help="--lora: torch device; a GPU if there is one.", show_default=False)
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="--lora: recompute activations; slower, far less memory.")
+    ] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="--lora: write a merged checkpoint, too.")] = False,
 ) -> int:
-    """Train the vision-language planner on rendered scenes and planned instructions."""
+    """Train the small planner; with --base and --lora, an adapter for any vision-language model on your plans."""
     from importlib import import_module
 
+    from hiervla.cli.adapting import LoraOptions, train_adapter
+
+    given = LoraOptions(
+        base=base,
+        lora=lora,
+        runs=runs or (),
+        scenes=scenes,
+        camera=camera,
+        steps=steps,
+        batch=batch,
+        rank=rank,
+        alpha=alpha,
+        lr=lr,
+        targets=targets,
+        held_out=held_out,
+        device=device,
+        checkpointing=checkpointing,
+        merge=merge,
+    )
+    if given.wanted():
+        return train_adapter(given, out or Path("runs/lora"), minutes, seed, _tell)
+    out = out or Path("runs/planner")
     path = import_module("hiervla.training.planner").train_planner(out, minutes=minutes, seed=seed, on_progress=_tell)
     print(f"checkpoint: {path}")
     print(f'next: hiervla run "put the red mug on the top shelf" --planner {path}')
