@@ -1,12 +1,13 @@
 """What our own server reads from a request: an observation and a step.
 
-Keys, those in brackets may be left out: ``prompt`` str; ``observation/joint_position`` (7,) [rad];
-``observation/gripper_width_m`` [m]; for each camera NAME ``observation/NAME/rgb`` (H, W, 3) uint8, ``observation/NAME/K``
-(3, 3), ``observation/NAME/T_world_camera`` (4, 4), [``observation/NAME/depth_m`` (H, W) float32];
+Keys, those in brackets may be left out: ``observation/joint_position`` (7,) [rad]; ``observation/gripper_width_m`` [m];
+for each camera NAME ``observation/NAME/rgb`` (H, W, 3) uint8, ``observation/NAME/K`` (3, 3),
+``observation/NAME/T_world_camera`` (4, 4), [``observation/NAME/depth_m`` (H, W) float32];
 [``observation/joint_velocity`` (7,)], [``observation/ee_pose`` (4, 4), else from forward kinematics],
-[``observation/gripper_effort_n``], [``observation/time_s``]. What to do is either ``step``, a step as JSON with its
-artifacts, or ``skill`` str with ``target_w`` (3,), the point to act on in the world [m]. [``seed`` int], [``call`` int: 0
-begins a new attempt].
+[``observation/gripper_effort_n``], [``observation/time_s``], [``prompt`` str].
+
+What to do is either ``step``, a step as JSON with its artifacts, or ``skill`` str with ``target_w`` (3,), the point to
+act on in the world [m]. [``seed`` int], [``call`` int: 0 begins a new attempt].
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from hiervla.representations import CameraFrame, ImageRef, Keypoint, Keypoints, 
 
 T = TypeVar("T")
 PREFIX = "observation/"
-_CAMERA_FIELDS = ("rgb", "depth_m", "K", "T_world_camera", "time_s")
 
 
 class RequestReader:
@@ -42,7 +42,7 @@ class RequestReader:
         q = _array(message, PREFIX + "joint_position", np.float64)
         if q.shape != (7,) or not np.isfinite(q).all():
             raise RequestError(PREFIX + "joint_position", f"has the shape {q.shape} or no numbers", "Send (7,) [rad]")
-        values = {
+        values: dict[str, Any] = {
             "q": q,
             "dq": self._optional(message, "joint_velocity", np.zeros(7)),
             "T_world_ee": self._optional(message, "ee_pose", self._kinematics.forward(q)),

@@ -17,10 +17,16 @@ def presets() -> dict[str, RemoteSpec]:
 
     ``droid`` and ``droid-position``: openpi's ``examples/droid/main.py`` and ``DroidInputs``; the joint velocities are
     shares of the largest step, 0.2 rad a tick of 15 Hz, as in DROID's ``RobotIKSolver``; the server restores them from
-    its normalisation. ``libero``: openpi's ``examples/libero/main.py``; actions are those of robosuite's OSC_POSE
-    controller, 0.05 m and 0.5 rad for 1, gripper -1 open to 1 closed. The images there are turned because LIBERO renders
-    upside down; ours are upright already. ``lerobot``: a policy that LeRobot trained on what
-    ``hiervla export --to lerobot`` made of run records: absolute joint positions at 10 Hz. ``hiervla``: what `hiervla serve policy` takes and gives.
+    its normalisation.
+
+    ``libero``: openpi's ``examples/libero/main.py``; actions are those of robosuite's OSC_POSE controller, 0.05 m and
+    0.5 rad for 1, gripper -1 open to 1 closed. The images there are turned because LIBERO renders upside down; ours are
+    upright already.
+
+    ``lerobot``: a policy that LeRobot trained on what ``hiervla export --to lerobot`` made of run records: absolute
+    joint positions at 10 Hz.
+
+    ``hiervla``: what ``hiervla serve policy`` takes and gives.
     """
     droid_images = (
         ImageInput(key="observation/exterior_image_1_left", camera="front"),
@@ -112,5 +118,5 @@ def parse_spec(text: str | bytes, place: str) -> RemoteSpec:
         raise ConventionError(
             "spec",
             f"{place} is no description of a policy server: {where}: {first['msg']}",
-            "See the docs of its fields",
+            "See docs/policies-remote.md",
         ) from error

@@ -78,6 +78,7 @@ class Connection:
         self._timeout_s, self._connect_s = timeout_s, connect_s
         self._retries, self._backoff_s, self._sleep = retries, backoff_s, sleep
         self._socket: ClientConnection | None = None
+        self._held = contextlib.ExitStack()
 
     def open(self) -> dict[str, Any]:
         """Connect if that has not been done, and return the server's metadata.
@@ -143,10 +144,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            with contextlib.suppress(OSError):
-                socket.close()
+        self._socket = None
+        with contextlib.suppress(OSError):
+            self._held.close()
 
     def _exchange(self, data: bytes) -> dict[str, Any]:
         self.open()
@@ -190,7 +190,7 @@ class Connection:
             raise MissingDependencyError("websockets", "a policy server", "pip install 'hiervla[remote]'") from error
         key = os.environ.get(KEY_VARIABLE)
         try:
-            return connect(
+            connecting = connect(
                 self.url,
                 additional_headers={"Authorization": f"Api-Key {key}"} if key else None,
                 compression=None,
@@ -202,6 +202,7 @@ class Connection:
                 # A proxy cannot reach our own loopback.
                 proxy=None if self._loopback else True,
             )
+            return self._held.enter_context(connecting)
         except InvalidStatus as error:
             status = error.response.status_code
             remedy = f"Put its key into {KEY_VARIABLE}" if status in (401, 403) else _CHECK
