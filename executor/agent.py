@@ -131,7 +131,8 @@ class Agent:
         Args:
             world: name of a world preset.
             planner: a name that :func:`~hiervla.planner.base.make_planner` takes.
-            policy: a policy's name, or the folder of a policy checkpoint; it acts where a skill asks for ``"flow"``.
+            policy: a policy's name, ``"openpi:ws://host:port"`` for one behind a server, or the folder of a policy
+                checkpoint; it acts where a skill asks for ``"flow"``.
             config: settings of the loop.
             skills: the library; by default everything installed.
             reliability: measured rates by which to choose between look-alikes; by default those that came with the

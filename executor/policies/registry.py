@@ -63,6 +63,7 @@ class PolicyError(HiervlaError):
 
 
 _FACTORIES: dict[str, Factory] = {}
+_SCHEMES: dict[str, Factory] = {}
 
 
 def register(name: str, factory: Factory) -> None:
@@ -80,6 +81,21 @@ def register(name: str, factory: Factory) -> None:
     _FACTORIES[name] = factory
 
 
+def register_scheme(scheme: str, factory: Factory) -> None:
+    """Make all policies named ``scheme:ADDRESS`` available.
+
+    Args:
+        scheme: what stands before the colon.
+        factory: called with the address, and the options of :func:`create`; heavy imports belong inside it.
+
+    Raises:
+        DuplicatePolicyError: the scheme is taken.
+    """
+    if scheme in _SCHEMES:
+        raise DuplicatePolicyError(scheme)
+    _SCHEMES[scheme] = factory
+
+
 def names() -> tuple[str, ...]:
     """Names that :func:`create` knows, sorted; nothing is imported for it."""
     return tuple(sorted({*_FACTORIES, *_offers()}))
@@ -93,7 +109,8 @@ def unfit(name: str, skill: str) -> tuple[str, str] | None:
     if name in FAMILIES and name in _FACTORIES and skill not in SKILLS:
         remedy = "Return waypoints, give the skill a policy of its own, or offer one under hiervla.policies"
         return f"the built-in policy '{name}' knows {', '.join(SKILLS)} only", remedy
-    if name in _FACTORIES:
+    scheme, colon, _ = name.partition(":")
+    if name in _FACTORIES or (colon and scheme in _SCHEMES):
         return None
     points = _offers().get(name)
     if points is None:
@@ -122,9 +139,13 @@ def create(name: str, **options: Any) -> Policy:
         DuplicatePolicyError: two packages offer it.
         PolicyError: the package that offers it fails to load, or gives something else than a policy.
         CheckpointError: its weights cannot be read.
+        RemotePolicyError: it is a server's, which cannot be reached.
     """
     if name in _FACTORIES:
         return _FACTORIES[name](**options)
+    scheme, colon, address = name.partition(":")
+    if colon and scheme in _SCHEMES:
+        return _SCHEMES[scheme](address, **options)
     points = _offers().get(name)
     if points is None:
         raise UnknownNameError("policy", name, names())
@@ -190,6 +211,13 @@ def _follow(**options: Any) -> Policy:
     return FollowPolicy(**options)
 
 
+def _openpi(address: str, **options: Any) -> Policy:
+    from hiervla.executor.policies.remote.policy import load
+
+    return load(address, **options)
+
+
 for _name in shipped():
     register(_name, _family(_name))
 register("follow", _follow)
+register_scheme("openpi", _openpi)

@@ -20,6 +20,7 @@ from hiervla.cli import (
     looking,
     records,
     running,
+    serving,
     skills,
     travel,
 )
@@ -45,6 +46,7 @@ blaming.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
 data.add_to(app)
+serving.add_to(app)
 
 
 def run_app(words: Sequence[str], *, debug: bool = False) -> int:

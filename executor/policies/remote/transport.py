@@ -1,0 +1,222 @@
+"""A connection to a policy server over openpi's protocol: a websocket, one packed message each way.
+
+The server speaks first, with its metadata; from then on every binary message is answered by one. A text message instead
+is an error of the server's, in words. There is no reset and no numbering, so that an answer which comes too late would
+be taken for the next one: after a timeout the connection is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from hiervla.executor.policies.remote.errors import (
+    PolicyAnswerError,
+    PolicyServerRefusedError,
+    PolicyServerTimeoutError,
+    PolicyServerUnreachableError,
+    WireError,
+)
+from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES, pack, unpack
+from hiervla.representations import ConventionError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+KEY_VARIABLE: Final = "HIERVLA_POLICY_KEY"
+"""Environment variable that a key is taken from, by client and server; there is no other way in."""
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_SHOWN_CHARACTERS = 300
+
+
+class Connection:
+    """Asks one server; connects by itself, and again when the connection breaks.
+
+    Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 30.0,
+        connect_s: float = 5.0,
+        retries: int = 3,
+        backoff_s: float = 0.5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Set up; nothing is sent before :meth:`open` or :meth:`ask`.
+
+        Args:
+            url: ``ws://host:port`` or ``wss://``.
+            timeout_s: how long an answer may take [s].
+            connect_s: how long making a connection may take, each time [s].
+            retries: how often connecting is tried again, with growing waits.
+            backoff_s: the first of these waits; it doubles each time [s].
+            sleep: waits that long; tests put in their own.
+
+        Raises:
+            ConventionError: the address is none, or carries a password.
+        """
+        parts = urlsplit(url)
+        try:
+            bad = parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0
+        except ValueError:
+            bad = True
+        if parts.username or parts.password:
+            problem = "it carries a user name or password, which would go on record"
+            raise ConventionError("policy server", problem, f"Put a key into {KEY_VARIABLE}")
+        if bad:
+            raise ConventionError("policy server", f"'{url}' is no address", "Write ws://host:port or wss://host:port")
+        self.url = url.rstrip("/")
+        self.metadata: dict[str, Any] = {}
+        self._loopback = parts.hostname in LOOPBACK
+        self._timeout_s, self._connect_s = timeout_s, connect_s
+        self._retries, self._backoff_s, self._sleep = retries, backoff_s, sleep
+        self._socket: ClientConnection | None = None
+        self._held = contextlib.ExitStack()
+
+    def open(self) -> dict[str, Any]:
+        """Connect if that has not been done, and return the server's metadata.
+
+        Raises:
+            PolicyServerUnreachableError: nobody listens there, after all tries.
+            PolicyServerRefusedError: the server did not let us in.
+            PolicyServerTimeoutError: it took the connection and said nothing.
+            PolicyAnswerError: what it said is not openpi's protocol.
+            MissingDependencyError: websockets or msgpack is not installed.
+        """
+        if self._socket is not None:
+            return self.metadata
+        self._connect_patiently()
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            self.metadata = self._receive(self._timeout_s)
+        except ConnectionClosed as error:
+            self.close()
+            raise self._broken(error) from error
+        except BaseException:
+            self.close()
+            raise
+        return self.metadata
+
+    def _connect_patiently(self) -> None:
+        for attempt in range(self._retries + 1):
+            try:
+                self._socket = self._connect()
+                break
+            except OSError as error:
+                if attempt == self._retries:
+                    raise PolicyServerUnreachableError(
+                        self.url,
+                        f"it cannot be reached ({_words(error)}), tried {attempt + 1} times",
+                        "Start it, or correct the address",
+                    ) from error
+                self._sleep(self._backoff_s * 2.0**attempt)
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message and return the answer; a connection that broke is made anew once and the message sent again.
+
+        Raises:
+            RemotePolicyError: as in :meth:`open`, and when the server answers with an error or not in time.
+            WireError: the message cannot be packed.
+        """
+        from websockets.exceptions import ConnectionClosed
+
+        data = pack(message)
+        began = self._socket is not None
+        try:
+            return self._exchange(data)
+        except ConnectionClosed as error:
+            self.close()
+            if not began:
+                raise self._broken(error) from error
+        try:
+            return self._exchange(data)
+        except ConnectionClosed as error:
+            self.close()
+            raise self._broken(error) from error
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self._socket = None
+        with contextlib.suppress(OSError):
+            self._held.close()
+
+    def _exchange(self, data: bytes) -> dict[str, Any]:
+        self.open()
+        assert self._socket is not None
+        self._socket.send(data)
+        try:
+            return self._receive(self._timeout_s)
+        except (PolicyServerTimeoutError, PolicyServerRefusedError, PolicyAnswerError):
+            self.close()
+            raise
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        from websockets.exceptions import ConnectionClosed
+
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(timeout=timeout_s)
+        except TimeoutError as error:
+            raise PolicyServerTimeoutError(
+                self.url, f"no answer within {timeout_s:g} s", "Give it more time (?timeout_s=), or a faster machine"
+            ) from error
+        except ConnectionClosed as error:
+            if error.rcvd is None or error.rcvd.code in (1000, 1001, 1011, 1012):
+                raise
+            raise PolicyAnswerError(self.url, f"it ended the connection ({_words(error)})", _CHECK) from error
+        if isinstance(data, str):
+            lines = [line.strip() for line in data.strip().splitlines() if line.strip()]
+            # A traceback says what happened in its last line.
+            said = (lines[-1] if lines else "nothing")[:_SHOWN_CHARACTERS].rstrip(".")
+            raise PolicyServerRefusedError(self.url, f"it answered with an error: {said}", "Look into its log")
+        try:
+            return unpack(data)
+        except WireError as error:
+            raise PolicyAnswerError(self.url, f"its message cannot be read: {error.problem}", _CHECK) from error
+
+    def _connect(self) -> ClientConnection:
+        try:
+            from websockets.exceptions import InvalidHandshake, InvalidStatus
+            from websockets.sync.client import connect
+        except ImportError as error:
+            raise MissingDependencyError("websockets", "a policy server", "pip install 'hiervla[remote]'") from error
+        key = os.environ.get(KEY_VARIABLE)
+        try:
+            connecting = connect(
+                self.url,
+                additional_headers={"Authorization": f"Api-Key {key}"} if key else None,
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                open_timeout=self._connect_s,
+                close_timeout=1.0,
+                # openpi's server answers no ping while it computes, which may take minutes the first time.
+                ping_interval=None,
+                # A proxy cannot reach our own loopback.
+                proxy=None if self._loopback else True,
+            )
+            return self._held.enter_context(connecting)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            remedy = f"Put its key into {KEY_VARIABLE}" if status in (401, 403) else _CHECK
+            raise PolicyServerRefusedError(self.url, f"it refused the connection (HTTP {status})", remedy) from error
+        except InvalidHandshake as error:
+            raise PolicyAnswerError(self.url, f"it speaks no websocket ({_words(error)})", _CHECK) from error
+
+    def _broken(self, error: Exception) -> PolicyServerUnreachableError:
+        return PolicyServerUnreachableError(self.url, f"the connection broke ({_words(error)})", "Look into its log")
+
+
+_CHECK = "See that it is a server of openpi's protocol"
+
+
+def _words(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return " ".join(text.split())[:_SHOWN_CHARACTERS].rstrip(".")
