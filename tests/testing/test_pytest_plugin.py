@@ -33,8 +33,8 @@ from hiervla.executor.loop import Orchestrator
 @pytest.fixture(autouse=True)
 def changed(monkeypatch):
     right = Orchestrator._next
-    def wrong(self, instruction, plan, step, outcome, *, same_hand):
-        return right(self, instruction, plan, step, "succeeded", same_hand=same_hand)
+    def wrong(self, instruction, plan, step, outcome, reason, *, same_hand):
+        return right(self, instruction, plan, step, "succeeded", reason, same_hand=same_hand)
     monkeypatch.setattr(Orchestrator, "_next", wrong)
 """
 
