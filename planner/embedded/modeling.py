@@ -15,7 +15,8 @@ from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.generation import batch_slots
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.pointing import PointBatch, PointingHead, peak_of, waves
-from hiervla.planner.embedded.slots import SceneSlots
+from hiervla.planner.embedded.second_look import both_looks, moved_down
+from hiervla.planner.embedded.slots import MAX_SLOTS, SceneSlots
 from hiervla.planner.embedded.vision import (
     Slot,
     VisionConfig,
@@ -33,6 +34,7 @@ class HierVLAPlannerConfig(PretrainedConfig):  # type: ignore[misc]
         vision: fields of :class:`~hiervla.planner.embedded.vision.VisionConfig`.
         language: fields of :class:`~hiervla.planner.embedded.configuration.LanguageConfig`.
         threshold: least score of a slot.
+        second_look: look at the image once more, moved by half a cell.
     """
 
     model_type = "hiervla_planner"
@@ -42,11 +44,13 @@ class HierVLAPlannerConfig(PretrainedConfig):  # type: ignore[misc]
         vision: dict[str, Any] | None = None,
         language: dict[str, Any] | None = None,
         threshold: float = 0.3,
+        second_look: bool = False,
         **kwargs: Any,
     ) -> None:
         self.vision = VisionConfig.from_dict(vision or {}).to_dict()
         self.language = LanguageConfig(**(language or {})).to_dict()
         self.threshold = threshold
+        self.second_look = second_look
         super().__init__(**kwargs)
 
 
@@ -125,7 +129,11 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
     def see(self, pixel_values: Tensor) -> Seen:
         """Find things in images (B, 3, H, W) in 0..1 of the model's own size."""
         dense = self.vision(pixel_values)
-        return Seen(dense, decode_slots(self.vision, dense, self.config.threshold))
+        slots = decode_slots(self.vision, dense, self.config.threshold)
+        if self.config.second_look:
+            again = decode_slots(self.vision, self.vision(moved_down(pixel_values)), self.config.threshold)
+            slots = [both_looks(one, two, MAX_SLOTS) for one, two in zip(slots, again, strict=True)]
+        return Seen(dense, slots)
 
     def scene_slots(self, slots: Sequence[Slot]) -> SceneSlots:
         """Slots of one image as the language model reads them."""

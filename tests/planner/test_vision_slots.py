@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES, one_hot_slots
 from hiervla.planner.embedded.vision import (
     STRIDE,
     Slot,
@@ -162,3 +162,26 @@ def test_names_and_language_form() -> None:
     assert seen.names() == ["red mug", "top shelf"]
     assert seen.uv.tolist() == [[0.25, 0.5], [0.5, 0.25]]
     assert len(scene_slots([], 256, 192)) == 0
+
+
+def test_a_second_look_adds_what_the_first_one_missed() -> None:
+    from dataclasses import replace
+
+    from hiervla.planner.embedded.second_look import SHIFT_PX, both_looks, moved_down
+
+    def block(u: float, v: float, colour: str, score: float = 0.9, category: str = "block") -> Slot:
+        one = one_hot_slots([(category, colour, "table", 0.0, 0.0)])
+        return Slot(one.category[0], one.colour[0], one.state[0], u, v, score, (u - 4, v - 4, u + 4, v + 4))
+
+    upper, lower = block(40, 50, "red"), block(41, 57, "blue")
+    below = [replace(s, v=s.v + SHIFT_PX) for s in (upper, lower)]
+    found = both_looks([upper], below, 20)
+    assert [(s.colour_name, s.v) for s in found] == [("red", 50), ("blue", 57)]
+    assert found[1].box[1] == 57 - 4 - SHIFT_PX
+    assert both_looks([upper], [replace(below[1], score=0.3)], 20) == [upper], "a weak one does not count"
+    assert both_looks([upper], below, 1) == [upper], "no more than fit"
+    misread = block(40.5, 52, "red", category="sponge")
+    assert both_looks([upper], [misread], 20) == [upper], "one thing, taken for two kinds"
+    image = torch.arange(48.0).reshape(1, 1, 48, 1).expand(1, 3, 48, 4)
+    rows = moved_down(image)[0, 0, :, 0].tolist()
+    assert rows[:3] == [0.0, 0.0, 0.0] and rows[-1] == 47.0 - SHIFT_PX
