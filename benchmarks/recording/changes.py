@@ -81,27 +81,27 @@ CHANGES: Final = (
     Change(
         "attempts of all steps counted as this one's",
         "loop",
-        "self._attempt(step, state.failures.get(key, 0))",
-        "self._attempt(step, state.attempts)",
+        "self.attempts.run(step, state.failures.get(key, 0))",
+        "self.attempts.run(step, state.attempts)",
         attempt_counts_all,
     ),
     Change(
         "no check of readiness",
-        "loop",
+        "attempt",
         "        if self.config.verify:\n            ready",
         "        if not self.config.verify:\n            ready",
         first_ready,
     ),
     Change(
         "no way home after the policy",
-        "loop",
+        "attempt",
         "review=self.review.chunks(attempt))\n            self.body.home(step.id)\n",
         "review=self.review.chunks(attempt))\n",
         first_home_after_policy,
     ),
     Change(
         "unsure taken as no",
-        "loop",
+        "attempt",
         'if done.value != "no" and not (done.value == "unsure" and ended != "succeeded"):',
         'if done.value == "yes":',
         first_unsure,
@@ -158,14 +158,14 @@ CHANGES: Final = (
     ),
     Change(
         "one seed for all attempts",
-        "loop",
+        "attempt",
         "seed = self.seed + 1009 * self.state.attempts + attempt",
         "seed = self.seed",
         first_other_seed,
     ),
     Change(
         "checks are not told what is held",
-        "loop",
+        "attempt",
         "proprio=self.body.proprio(), belief=self.state.belief)",
         "proprio=self.body.proprio())",
         first_belief,
@@ -204,13 +204,16 @@ def applied(change: Change) -> Iterator[None]:
             to be written anew.
     """
     import hiervla.executor.agent
+    import hiervla.executor.attempt
     import hiervla.executor.loop
     import hiervla.executor.replay.decisions
 
     module = _load(change)
     with ExitStack() as stack:
         if change.module == "segment":
-            stack.enter_context(patch.object(hiervla.executor.loop, "PolicyRunner", module.PolicyRunner))
+            stack.enter_context(patch.object(hiervla.executor.attempt, "PolicyRunner", module.PolicyRunner))
+        elif change.module == "attempt":
+            stack.enter_context(patch.object(hiervla.executor.loop, "Attempts", module.Attempts))
         else:
             for user in (hiervla.executor.agent, hiervla.executor.replay.decisions):
                 stack.enter_context(patch.object(user, "Orchestrator", module.Orchestrator))
