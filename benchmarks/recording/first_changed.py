@@ -272,7 +272,7 @@ def first_retry_too_many(story: Story) -> int | None:
 def first_going_home_to_give_up(story: Story) -> int | None:
     """The image from which the last way home is planned when the run is given up."""
     finished = next(story.of(ev.RunFinished), None)
-    if finished is None or finished.outcome != "failed":
+    if finished is None or finished.outcome not in ("failed", "gave_up"):
         return None
     last = [e for e in story.events if isinstance(e, ev.StepFinished | ev.PlanProposed | ev.PlanRefused)][-1]
     after = story.next(last)
