@@ -14,8 +14,17 @@ from hiervla.executor.policies.base import make_policy
 from tests.executor.test_policies import observation, step
 
 
+# A job in the background ignores Ctrl-C, and what it starts inherits that.
+SERVE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from hiervla.cli import main
+sys.exit(main(["serve", "policy", "--port", "0"]))
+"""
+
+
 def test_it_serves_the_shipped_policy_until_it_is_interrupted() -> None:
-    command = [sys.executable, "-m", "hiervla.cli", "serve", "policy", "--port", "0"]
+    command = [sys.executable, "-c", SERVE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
         try:
             assert served.stdout is not None and served.stderr is not None
