@@ -13,7 +13,6 @@ from hiervla.cli import main
 from hiervla.executor.policies.base import make_policy
 from tests.executor.test_policies import observation, step
 
-
 # A job in the background ignores Ctrl-C, and what it starts inherits that.
 SERVE = """
 import signal, sys
