@@ -136,7 +136,8 @@ def test_missing_depth_takes_no_picture_away(run: Path, capsys: pytest.CaptureFi
 def test_a_cut_record_is_shown_as_far_as_it_goes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = (run / "events.jsonl").read_bytes()
     (run / "streams.mcap").unlink()
-    for size in range(0, len(data), len(data) // 23):
+    # A record that lacks but the end of its last line is whole.
+    for size in range(0, len(data) - 1, len(data) // 23):
         (run / "events.jsonl").write_bytes(data[:size])
         assert main(["inspect", "run"]) == 0
         text = said(capsys)

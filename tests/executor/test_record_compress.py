@@ -137,12 +137,17 @@ def test_who_is_too_fast_waits_and_nothing_is_dropped(
 def test_an_image_that_cannot_be_compressed_is_told_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen = threading.Event()
+
     def refuse(rgb: Any) -> bytes:
+        # Sooner, the depth of the same frame would be told already.
+        assert seen.wait(30)
         raise MemoryError("no room")
 
     monkeypatch.setattr(codecs, "encode_rgb", refuse)
     recorder = begin(tmp_path / "run", durable=True)
     see(recorder, scene(1))
+    seen.set()
     with pytest.raises(RecordWriteError, match=r"camera 'front' cannot be compressed \(MemoryError: no room\)"):
         recorder.sync()
     see(recorder, scene(2))
