@@ -422,9 +422,9 @@ def main() -> None:
         print(f"              of {len(five)} plans of exactly 5 steps: median {median(five):.2f} s")
     finish(
         {
-            "plan_correct": sum(not o.problem for o in planned) / max(len(planned), 1),
+            "plan_correct": _right(planned),
             "point_hit": points.count("") / max(len(points), 1),
-            "refusal_correct": sum(not o.problem for o in refused) / max(len(refused), 1),
+            "refusal_correct": _right(refused),
             "latency_p50_s": float(np.quantile(wall, 0.5)),
             "latency_p95_s": float(np.quantile(wall, 0.95)),
             "cpu_p50_s": median([o.cpu_s for o in middle] or [float("nan")]),

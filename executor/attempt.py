@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
-from hiervla.executor.activities import Parts, RobotBody, Verifier
+from hiervla.executor.activities import Parts
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
-from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer, evidence_words, to_lift
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import RunState
-from hiervla.executor.told import Heard, HeardPlanner, HeardVerifier
-from hiervla.planner.base import GroundingError, Planner, StepRecord
+from hiervla.executor.told import Asking, Heard
+from hiervla.planner.base import GroundingError, StepRecord
 from hiervla.representations import Observation, Step, Verdict
 from hiervla.representations.events import Grounded, GroundingFailed, StepFinished, StepStarted, VerdictGiven
 from hiervla.representations.plans import StepOutcome
@@ -22,7 +21,7 @@ from hiervla.skills import Belief, Skill, SkillContext, SkillLibrary
 from hiervla.skills.checks import holding
 
 
-class Attempts:
+class Attempts(Asking):
     """Tries steps; made for one run.
 
     Attributes:
@@ -53,35 +52,14 @@ class Attempts:
             closing: keeps the effects that are looked over at the end.
             heard: keeps what the parts were asked.
         """
-        self.parts = parts
+        super().__init__(parts, heard)
         self.skills = skills
         self.config = config
         self.seed = seed
         self.state = state
         self.review = review
         self.closing = closing
-        self.heard = heard
         self.policies = PolicyRunner(parts, config)
-
-    @property
-    def planner(self) -> Planner:
-        """Who lifts points to the world."""
-        return HeardPlanner(self.parts.planner, self.heard)
-
-    @property
-    def verifier(self) -> Verifier:
-        """Who checks."""
-        return HeardVerifier(self.parts.verifier, self.heard)
-
-    @property
-    def body(self) -> RobotBody:
-        """What looks and moves."""
-        return self.parts.body
-
-    @property
-    def recorder(self) -> Recorder:
-        """What keeps the record."""
-        return self.parts.recorder
 
     def run(self, step: Step, attempt: int) -> tuple[StepOutcome, str, str | None]:
         """One attempt: how it ended, why, and what was said meanwhile if that ended it."""

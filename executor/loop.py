@@ -9,20 +9,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hiervla.executor.activities import Parts, RobotBody
+from hiervla.executor.activities import Parts
 from hiervla.executor.attempt import Attempts
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.programs.driver import Doors, ProgramDriver
 from hiervla.executor.record.manifest import Manifest
-from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer
 from hiervla.executor.screening import no_plan_passed, program_ran_out
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import Ending, RunState
-from hiervla.executor.told import Heard, HeardPlanner
-from hiervla.planner.base import Objection, Planner, PlannerContext, StepRecord
+from hiervla.executor.told import Asking, Heard
+from hiervla.planner.base import Objection, PlannerContext, StepRecord
 from hiervla.planner.kinds import check_chosen
 from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step
 from hiervla.representations.events import (
@@ -38,7 +37,7 @@ from hiervla.representations.plans import StepOutcome
 from hiervla.skills import SkillLibrary
 
 
-class Orchestrator:
+class Orchestrator(Asking):
     """Runs one instruction to its end. Made for one run; :meth:`run` is called once."""
 
     def __init__(self, parts: Parts, *, skills: SkillLibrary, config: LoopConfig, seed: int) -> None:
@@ -50,14 +49,13 @@ class Orchestrator:
             config: what steers the loop.
             seed: of all sampling.
         """
-        self.parts = parts
+        super().__init__(parts, Heard())
         self.skills = skills
         self.config = config
         self.seed = seed
         self.review = Reviewer(parts, skills)
         self.closing = Closing(parts, config)
         self.state = RunState()
-        self.heard = Heard()
         self.attempts = Attempts(
             parts, skills, config, seed, self.state, review=self.review, closing=self.closing, heard=self.heard
         )
@@ -68,21 +66,6 @@ class Orchestrator:
     def policies(self) -> PolicyRunner:
         """Who runs the policies' parts."""
         return self.attempts.policies
-
-    @property
-    def planner(self) -> Planner:
-        """Who plans."""
-        return HeardPlanner(self.parts.planner, self.heard)
-
-    @property
-    def body(self) -> RobotBody:
-        """What looks and moves."""
-        return self.parts.body
-
-    @property
-    def recorder(self) -> Recorder:
-        """What keeps the record."""
-        return self.parts.recorder
 
     def run(self, instruction: str) -> Ending:
         """Carry out ``instruction``; whatever happens, the arm ends at rest and the last event is written."""

@@ -13,8 +13,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from hiervla.executor.activities import Verifier
+from hiervla.executor.activities import Parts, RobotBody, Verifier
 from hiervla.executor.policies.base import Policy
+from hiervla.executor.record.recorder import Recorder
 from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
 from hiervla.representations import ActionChunk, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.skills import Skill, SkillContext
@@ -69,6 +70,39 @@ class HeardPlanner:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({"observation": _time(observation), "step": _step(step)})
         return self._planner.ground(observation, step)
+
+
+class Asking:
+    """Reaches the parts of a run; what planner and checks are asked is kept for the record.
+
+    Args:
+        parts: planner, policies, body, checks, recorder and control; they may be exchanged in the middle of a run.
+        heard: keeps the questions.
+    """
+
+    def __init__(self, parts: Parts, heard: Heard) -> None:
+        self.parts = parts
+        self.heard = heard
+
+    @property
+    def planner(self) -> Planner:
+        """Who plans, and lifts points to the world."""
+        return HeardPlanner(self.parts.planner, self.heard)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Who checks."""
+        return HeardVerifier(self.parts.verifier, self.heard)
+
+    @property
+    def body(self) -> RobotBody:
+        """What looks and moves."""
+        return self.parts.body
+
+    @property
+    def recorder(self) -> Recorder:
+        """What keeps the record."""
+        return self.parts.recorder
 
 
 class HeardPolicy:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from hiervla.planner.embedded.slots import LOOSE, SceneSlots, support_links
+from hiervla.planner.embedded.slots import LOOSE, SceneSlots, slot_index, support_links
 
 _SURE: Final = 0.6
 _ONLY: Final[Mapping[str, tuple[str, ...]]] = {
@@ -84,12 +84,12 @@ class PlanState:
     def take(self, call: Mapping[str, str]) -> None:
         """Follow one finished call."""
         skill = call.get("skill", "")
-        slot = _index(call.get("object", ""))
+        slot = slot_index(call.get("object", ""))
         if skill == "pick" and slot is not None:
             self.held = slot
             self.below.pop(slot, None)
         elif skill == "place":
-            target = _index(call.get("target", ""))
+            target = slot_index(call.get("target", ""))
             on_thing = call.get("relation") in {"on", "in"} and target is not None and target < len(self.kinds)
             if slot is not None and target is not None and on_thing and self.kinds[target] in LOOSE:
                 self.below[slot] = target
@@ -98,10 +98,6 @@ class PlanState:
             self.held = None
         elif skill in {"open_drawer", "close_drawer"}:
             self.drawer_open = skill == "open_drawer"
-
-
-def _index(name: str) -> int | None:
-    return int(name[1:]) if name[:1] == "o" and name[1:].isdigit() else None
 
 
 class Ban(NamedTuple):
@@ -162,7 +158,7 @@ class PlanFollower:
             return True
         last = _OPEN_PAIR.search(call)
         name, value = (last[1], last[2]) if last else ("", "")
-        slot = _index(value)
+        slot = slot_index(value)
         if any(b.step == index and b.call == {**pairs, name: value} for b in self.banned):
             return False
         if slot is not None and not state.argument_fits(skill, name, slot, pairs.get("relation", "")):

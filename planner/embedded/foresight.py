@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from hiervla.planner.embedded.slots import CATEGORIES, LOOSE, STATES, SceneSlots
+from hiervla.planner.embedded.slots import CATEGORIES, LOOSE, STATES, SceneSlots, slot_index
 
 _SURE: Final = 0.97
 _ABOVE: Final = 0.03
@@ -45,12 +45,12 @@ def after_steps(slots: SceneSlots, steps: Sequence[Mapping[str, str]]) -> tuple[
 
     for call in steps:
         skill = call.get("skill", "")
-        things = [_index(v, len(slots)) for n, v in call.items() if n in {"object", "drawer", "surface"}]
+        things = [_seen(v, len(slots)) for n, v in call.items() if n in {"object", "drawer", "surface"}]
         thing = things[0] if things else None
         if thing is None:
             continue
         if skill == "place":
-            target = _index(call.get("target", ""), len(slots))
+            target = _seen(call.get("target", ""), len(slots))
             put(thing, *_landed(call.get("relation", ""), target, kinds, uv))
         elif skill == "pick":
             put(thing, "gripper", (float(uv[thing, 0]), float(uv[thing, 1])))
@@ -77,5 +77,7 @@ def _landed(relation: str, target: int | None, kinds: Sequence[str], uv: np.ndar
     return (kinds[target] if kinds[target] in STATES else "table"), (u, v)
 
 
-def _index(name: str, n: int) -> int | None:
-    return int(name[1:]) if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < n else None
+def _seen(name: str, n: int) -> int | None:
+    """The slot that an argument names, if it is one of those that are seen."""
+    slot = slot_index(name)
+    return slot if slot is not None and slot < n else None

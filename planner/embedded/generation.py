@@ -27,7 +27,7 @@ from hiervla.planner.embedded.grammar import (
 )
 from hiervla.planner.embedded.language import PlannerLanguage, SlotBatch
 from hiervla.planner.embedded.requests import best_parting
-from hiervla.planner.embedded.slots import SceneSlots, support_links
+from hiervla.planner.embedded.slots import SceneSlots, support_links, with_slots
 from hiervla.planner.embedded.tokenizer import (
     HISTORY_TOKENS,
     KNOWN_SKILLS,
@@ -136,11 +136,7 @@ class Generated:
 
 def _in_slots(answer: Generated, origin: Sequence[int]) -> Generated:
     """The answer with its slots counted as they are now, where it was asked for slots to come."""
-
-    def named(value: str) -> str:
-        return f"o{origin[int(value[1:])]}" if value[:1] == "o" and value[1:].isdigit() else value
-
-    steps = tuple({n: v if n == "skill" else named(v) for n, v in s.items()} for s in answer.draft.remaining)
+    steps = tuple(with_slots(s, dict(enumerate(origin))) for s in answer.draft.remaining)
     return replace(answer, draft=replace(answer.draft, remaining=steps))
 
 
@@ -157,16 +153,8 @@ def _undone(answers: Sequence[Generated]) -> bool:
 
 def _banned_here(banned: Sequence[Ban], first: int, origin: Sequence[int]) -> list[Ban]:
     """Bans for a request whose steps are counted from `first`, in the slots that it is asked for."""
-
-    def named(value: str) -> str:
-        known = value[:1] == "o" and value[1:].isdigit() and int(value[1:]) in origin
-        return f"o{origin.index(int(value[1:]))}" if known else value
-
-    return [
-        Ban(b.step - first, {n: v if n == "skill" else named(v) for n, v in b.call.items()})
-        for b in banned
-        if b.step >= first
-    ]
+    here = {slot: k for k, slot in enumerate(origin)}
+    return [Ban(b.step - first, with_slots(b.call, here)) for b in banned if b.step >= first]
 
 
 class LanguageDecoder:

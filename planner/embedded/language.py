@@ -81,6 +81,15 @@ class Reading(NamedTuple):
     requests: Tensor
 
 
+class _Prefix(NamedTuple):
+    """Slots and prompt, read: states (B, T, d), keys and values by layer, mask (B, T) of real tokens."""
+
+    hidden: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor
+
+
 class Block(nn.Module):
     """Pre-norm attention and a gated-free MLP, with rotary positions."""
 
@@ -248,12 +257,14 @@ class PlannerLanguage(nn.Module):
             prompt: (B, P) token ids, padded on the left.
             prompt_mask: (B, P) bool.
         """
-        s = slots.mask.shape[1]
+        read = self._read_prefix(slots, prompt, prompt_mask)
+        return self._requests(read.hidden[:, slots.mask.shape[1] :]).log_softmax(dim=-1)
+
+    def _read_prefix(self, slots: SlotBatch, prompt: Tensor, prompt_mask: Tensor) -> _Prefix:
         x = torch.cat([self.embed_slots(slots), self.tokens(prompt)], dim=1)
-        key_mask = torch.cat([slots.mask, prompt_mask], dim=1)
-        allowed = key_mask[:, None, :].expand(-1, x.shape[1], -1)
-        hidden, _, _ = self._run(x, self._positions(key_mask, s), allowed, None)
-        return self._requests(hidden[:, s:]).log_softmax(dim=-1)
+        mask = torch.cat([slots.mask, prompt_mask], dim=1)
+        allowed = mask[:, None, :].expand(-1, x.shape[1], -1)
+        return _Prefix(*self._run(x, self._positions(mask, slots.mask.shape[1]), allowed, None), mask)
 
     def _positions(self, key_mask: Tensor, n_slots: int) -> Tensor:
         """Slots count from 0, text from `max_slots`, padding left out."""
@@ -272,15 +283,11 @@ class PlannerLanguage(nn.Module):
         Returns:
             Logits (B, vocab) of the first plan token, its hidden state (B, d), and the cache.
         """
-        s = slots.mask.shape[1]
-        x = torch.cat([self.embed_slots(slots), self.tokens(prompt)], dim=1)
-        key_mask = torch.cat([slots.mask, prompt_mask], dim=1)
-        allowed = key_mask[:, None, :].expand(-1, x.shape[1], -1)
-        hidden, keys, values = self._run(x, self._positions(key_mask, s), allowed, None)
-        slot_keys = self.slot_key(hidden[:, :s])
+        read = self._read_prefix(slots, prompt, prompt_mask)
+        slot_keys = self.slot_key(read.hidden[:, : slots.mask.shape[1]])
         following = self.config.max_slots + prompt_mask.long().sum(dim=1)
-        cache = Cache(keys, values, key_mask, following, slot_keys, slots.mask)
-        last = hidden[:, -1:]
+        cache = Cache(read.keys, read.values, read.mask, following, slot_keys, slots.mask)
+        last = read.hidden[:, -1:]
         return self.logits(last, slot_keys, slots.mask)[:, 0], last[:, 0], cache
 
     def extend(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 from hiervla.planner.base import Remembered
 from hiervla.planner.embedded.foresight import after_steps
 from hiervla.planner.embedded.grammar import plan_json
-from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, MAX_SLOTS, STATES, SceneSlots
+from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, MAX_SLOTS, STATES, SceneSlots, with_slots
 from hiervla.representations import SkillSignature
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ def plan_for_hidden(
     answer = decoder.answer(opened, instruction, history, signatures)
     if answer.draft.refuse is not None or not answer.draft.remaining:
         return None
-
-    def named(value: str) -> str:
-        return f"o{origin[int(value[1:])]}" if value[:1] == "o" and value[1:].isdigit() else value
-
-    later = [{n: v if n == "skill" else named(v) for n, v in s.items()} for s in answer.draft.remaining]
+    later = [with_slots(s, dict(enumerate(origin))) for s in answer.draft.remaining]
     steps = (first, *later)
     draft = replace(answer.draft, remaining=steps)
     # The drawer was not the model's choice: there is no state of it to point with, so that its slot alone is asked.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +91,26 @@ def support_links(slots: SceneSlots) -> Array:
     total = weight.sum(axis=1, keepdims=True)
     links: Array = (weight / np.maximum(total, 1e-12) * (total > 1e-9)).astype(np.float32)
     return links
+
+
+def slot_index(name: str) -> int | None:
+    """The number of the slot that an argument names, 3 for "o3"; None for anything else."""
+    return int(name[1:]) if name[:1] == "o" and name[1:].isdigit() else None
+
+
+def with_slots(call: Mapping[str, str], numbers: Mapping[int, int]) -> dict[str, str]:
+    """A call with its slots counted otherwise.
+
+    Args:
+        call: skill and arguments.
+        numbers: for slots, their other number; the rest stays as it is.
+    """
+
+    def counted(value: str) -> str:
+        slot = slot_index(value)
+        return f"o{numbers[slot]}" if slot is not None and slot in numbers else value
+
+    return {name: value if name == "skill" else counted(value) for name, value in call.items()}
 
 
 def sort_slots(slots: SceneSlots) -> tuple[SceneSlots, npt.NDArray[np.int64]]:
