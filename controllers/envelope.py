@@ -139,7 +139,7 @@ class SafeWorld:
         Raises:
             AttributeError: the world inside cannot be saved.
         """
-        inner = bytes(self.__world.snapshot())  # type: ignore[attr-defined]
+        inner = bytes(self.__world.snapshot())  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
         judge = self.__judge
         scalars = np.array([self.__width, self.__time, self.__count], dtype=np.float64)
         state = np.concatenate([judge.q, judge.v, judge.asked_q, judge.asked_v, scalars])
@@ -154,7 +154,7 @@ class SafeWorld:
         Raises:
             AttributeError: the world inside cannot be restored.
         """
-        self.__world.restore(world_snapshot(snapshot))  # type: ignore[attr-defined]
+        self.__world.restore(world_snapshot(snapshot))  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
         self.__latch = None
         self.__sync()
         if snapshot.startswith(_MAGIC):
@@ -300,7 +300,7 @@ class SafeWorld:
         if self.__on_event is not None:
             try:
                 self.__on_event(event)
-            except Exception:
+            except Exception:  # whatever a subscriber raises, the arm must not stop being guarded
                 _log.exception("a subscriber of the safety envelope failed; the robot goes on")
         return event
 

@@ -15,7 +15,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -33,13 +32,12 @@ from hiervla.executor.record.physics_replay import rebuild_recorded_world
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
+from hiervla.executor.result import RunResult
 from hiervla.executor.screening import PlanScreen
-from hiervla.executor.state import Ending, RunState
-from hiervla.planner.base import Planner, StepRecord, make_planner
+from hiervla.planner.base import Planner, make_planner
 from hiervla.planner.given import GivenProgram, persons_program
 from hiervla.planner.kinds import check_emit, emitted_kind
-from hiervla.representations import Event, Plan
-from hiervla.representations.plans import RunOutcome
+from hiervla.representations import Event
 from hiervla.skills import SkillLibrary
 from hiervla.skills.programs import Vocabulary, check_program
 from hiervla.skills.programs.text import title_of
@@ -51,34 +49,6 @@ if TYPE_CHECKING:
     from hiervla.worlds.tabletop.scene import SceneSpec
 
 Subscriber = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What came of a run.
-
-    Attributes:
-        instruction: what was asked.
-        outcome: typed outcome; ``succeeded`` is the agent's own judgement from observations.
-        message: one sentence for a person.
-        plan: the last plan, None when the planner refused.
-        steps: every attempt at a step, in order, with its outcome.
-        record: folder of the run record, None when none was asked for.
-        duration_s: length of the run on the world's clock [s].
-    """
-
-    instruction: str
-    outcome: RunOutcome
-    message: str
-    plan: Plan | None
-    steps: tuple[StepRecord, ...]
-    record: Path | None
-    duration_s: float
-
-    @property
-    def succeeded(self) -> bool:
-        """Did the agent judge that the goal is reached?"""
-        return self.outcome == "succeeded"
 
 
 class Agent:
@@ -297,7 +267,7 @@ class Agent:
                 if on_event is not None:
                     recorder.subscribe(on_event)
                 ending, state = run_fork(parent, point, correction, recorder, place, live)
-            return _result(origin.instruction, ending, state, folder, place)
+            return RunResult.of(origin.instruction, ending, state, folder, place)
 
     def resume(
         self,
@@ -389,7 +359,7 @@ class Agent:
         begin(manifest, parts)
         loop = Orchestrator(parts, skills=self.skills, config=settings, seed=manifest.seed)
         ending = loop.run(manifest.instruction)
-        return _result(manifest.instruction, ending, loop.state, recorder.path, world)
+        return RunResult.of(manifest.instruction, ending, loop.state, recorder.path, world)
 
 
 def policies(policy: str) -> Callable[[str], Policy]:
@@ -410,18 +380,6 @@ def policies(policy: str) -> Callable[[str], Policy]:
         return loaded[name]
 
     return policy_for
-
-
-def _result(instruction: str, ending: Ending, state: RunState, record: Path | None, world: World) -> RunResult:
-    return RunResult(
-        instruction=instruction,
-        outcome=ending.outcome,
-        message=ending.message,
-        plan=state.plan,
-        steps=tuple(state.history),
-        record=record,
-        duration_s=world.time_s,
-    )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from hiervla.skills import Skill, SkillLibrary, target_point
 from hiervla.worlds.base import CONTROL_PERIOD_S
 
 if TYPE_CHECKING:
-    from hiervla.executor.agent import RunResult
+    from hiervla.executor.result import RunResult
 
 SIZE = 64
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from hiervla.controllers.errors import NoPath
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.body import Body, EnvelopeStop
 from hiervla.executor.closing import unfinished
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import world_preset
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.planner.base import StepRecord
 from hiervla.representations import (

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hiervla.cli import main
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Hooks
 from hiervla.executor.record.describe import describe
@@ -21,6 +21,7 @@ from hiervla.executor.record.pictures import artifacts_of, step_pictures
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.corrections import parse_correction
 from hiervla.executor.replay.decisions import replay_decisions
+from hiervla.executor.result import RunResult
 from hiervla.planner.kinds import EmitError
 from hiervla.representations import Keypoints, Waypoints2D
 from hiervla.representations import events as ev

@@ -10,10 +10,11 @@ import pytest
 
 from hiervla.controllers import panda
 from hiervla.controllers.kinematics import panda_limits
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.body import CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import world_preset
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.representations import Event, JointCommand, Plan, Refusal, SkillSignature, Step, Verdict
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary

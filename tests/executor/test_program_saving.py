@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from hiervla.cli import main
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.policies import unfit
 from hiervla.executor.presets import world_preset
 from hiervla.executor.programs.contract import inferred_contract
 from hiervla.executor.programs.saving import SaveError, save_skill
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.decisions import replay_decisions
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.planner.embedded.wording import conditions
 from hiervla.representations import Condition, Plan, Refusal, SkillSignature, Step

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Decision, Hooks
 from hiervla.executor.presets import world_preset
@@ -19,6 +19,7 @@ from hiervla.executor.record.verify import verify
 from hiervla.executor.record.view import RunView
 from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.replay.diff.runs import diff_runs
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner
 from hiervla.representations import Parameter, Plan, Program, Refusal, SeenThing, SkillSignature, Verdict
 from hiervla.representations import events as ev

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Decision
 from hiervla.executor.presets import world_preset
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.decisions import replay_decisions
+from hiervla.executor.result import RunResult
 from hiervla.executor.screening import broken_chain
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.representations import Condition, Plan, Refusal, SkillSignature, Step, Verdict

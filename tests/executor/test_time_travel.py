@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hiervla.executor.agent import Agent, RunResult
+from hiervla.executor.agent import Agent
 from hiervla.executor.body import CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import CorrectionError, Decision, Hooks, Say
@@ -23,6 +23,7 @@ from hiervla.executor.replay.cursor import difference
 from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.replay.fork import fork_point
 from hiervla.executor.replay.shadow import shadow
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.representations import Plan, Refusal, SkillSignature, Step, UnknownNameError, Verdict
 from hiervla.representations import events as ev

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hiervla.executor.agent import Agent, RunResult, policies
+from hiervla.executor.agent import Agent, policies
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.policies.remote.policy import load
@@ -15,6 +15,7 @@ from hiervla.executor.policies.remote.server import PolicyServer
 from hiervla.executor.presets import world_preset
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.decisions import replay_decisions
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.representations import Plan, SkillSignature, Verdict
 from hiervla.representations import events as ev

@@ -25,9 +25,10 @@ from hiervla.representations import Event
 from hiervla.representations import events as ev
 
 if TYPE_CHECKING:
-    from hiervla.executor.agent import Agent, RunResult
+    from hiervla.executor.agent import Agent
     from hiervla.executor.record.reader import RunRecord
     from hiervla.executor.replay.corrections import Correction
+    from hiervla.executor.result import RunResult
 
 _QUIET_EVENTS = (ev.ChunkProposed, ev.Grounded, ev.TransitPlanned, ev.ObservationTaken, ev.SnapshotTaken)
 INTERRUPTED = 130

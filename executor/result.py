@@ -1,0 +1,54 @@
+"""What an agent gives back of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from hiervla.executor.state import Ending, RunState
+from hiervla.planner.base import StepRecord
+from hiervla.representations import Plan
+from hiervla.representations.plans import RunOutcome
+from hiervla.worlds.base import World
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        instruction: what was asked.
+        outcome: typed outcome; ``succeeded`` is the agent's own judgement from observations.
+        message: one sentence for a person.
+        plan: the last plan, None when the planner refused.
+        steps: every attempt at a step, in order, with its outcome.
+        record: folder of the run record, None when none was asked for.
+        duration_s: length of the run on the world's clock [s].
+    """
+
+    instruction: str
+    outcome: RunOutcome
+    message: str
+    plan: Plan | None
+    steps: tuple[StepRecord, ...]
+    record: Path | None
+    duration_s: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Did the agent judge that the goal is reached?"""
+        return self.outcome == "succeeded"
+
+    @classmethod
+    def of(cls, instruction: str, ending: Ending, state: RunState, record: Path | None, world: World) -> Self:
+        """What came of a loop that has ended, in a world."""
+        return cls(
+            instruction=instruction,
+            outcome=ending.outcome,
+            message=ending.message,
+            plan=state.plan,
+            steps=tuple(state.history),
+            record=record,
+            duration_s=world.time_s,
+        )
