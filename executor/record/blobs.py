@@ -1,14 +1,14 @@
 """The ``blobs`` folder of a record: images, depth and physical snapshots, each a file that is named by a hash.
 
 An image or a depth image is named by the hash of its shape and values, so that its name is known before it is
-compressed. It is first kept as it is, and compressed later; see :mod:`hiervla.executor.record.compress`. A snapshot is
-zlib, named by the hash of the file; so are all files of records of format 1. A suspended program is the sandbox's own
-bytes, which nothing here ever loads (:mod:`hiervla.skills.programs.sandbox` says why).
+compressed. It is first kept as it is, in one file with all that wait (:mod:`hiervla.executor.record.spool`), and
+compressed later (:mod:`hiervla.executor.record.compress`). A snapshot is zlib, named by the hash of the file; so are
+all files of records of format 1. A suspended program is the sandbox's own bytes, which nothing here ever loads
+(:mod:`hiervla.skills.programs.sandbox` says why).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import threading
@@ -19,19 +19,19 @@ from typing import Any, Final, Literal
 from hiervla.executor.record import codecs
 from hiervla.executor.record.codecs import Depth, Pixels, Values
 from hiervla.executor.record.errors import BlobError, RecordWriteError
+from hiervla.executor.record.spool import WAITING_FILE, Spool, waiting
 
 BlobKind = Literal["rgb", "depth", "snapshot", "program"]
 BLOBS_FOLDER: Final = "blobs"
 
 WHOLE_RGB, OTHER_RGB, OLD_RGB = "webp", "rgb", "png"
-# An image may be compressed while somebody reads: its raw file is then gone, and the compressed one is there.
 _EXTENSIONS: Final[dict[BlobKind, tuple[str, ...]]] = {
-    "rgb": (WHOLE_RGB, OTHER_RGB, WHOLE_RGB, OLD_RGB),
+    "rgb": (WHOLE_RGB, OTHER_RGB, OLD_RGB),
     "depth": ("depth",),
     "snapshot": ("snapshot",),
     "program": ("monty",),
 }
-_RAW: Final[dict[BlobKind, str]] = {"rgb": OTHER_RGB, "depth": "depth"}
+_OTHER: Final[dict[BlobKind, str]] = {"rgb": OTHER_RGB, "depth": "depth"}
 _KEPT_BASES: Final = 4
 _MAX_SNAPSHOT: Final = 256 * 1024 * 1024
 
@@ -48,10 +48,10 @@ class BlobStore:
         self.record = record
         self.folder = record / BLOBS_FOLDER
         self._unsynced: list[Path] = []
-        self._raw: set[str] = set()
         self._stored: set[tuple[BlobKind, str]] = set()
         self._bases: dict[tuple[BlobKind, str], Values] = {}
         self._lock = threading.Lock()
+        self._spool = Spool(self.folder / WAITING_FILE)
 
     def put_snapshot(self, data: bytes) -> str:
         """Store a snapshot, whole or not at all; returns its name.
@@ -78,31 +78,18 @@ class BlobStore:
         return sha256
 
     def put_raw(self, sha256: str, kind: BlobKind, values: Values) -> bool:
-        """Keep an image or a depth image as it is; False where it is there already.
-
-        This is what a control loop waits for, so it does without a second name: a file that was cut off by the end of
-        the process is not named by any event.
+        """Keep an image or a depth image as it is, until :meth:`put_compressed`; False where it is there already.
 
         Raises:
-            RecordWriteError: the disk refused.
+            RecordWriteError: the disk refused; it is not there.
         """
         if (kind, sha256) in self._stored:
             return False
-        path = f"{self.folder}/{sha256}.{_RAW[kind]}"
-        head = codecs.raw_head(values)
         try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            try:
-                if os.writev(file, [head, values.data.cast("B")]) != len(head) + values.nbytes:
-                    raise OSError(28, os.strerror(28))
-            finally:
-                os.close(file)
+            self._spool.add(sha256, values)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
             raise RecordWriteError(self.record, error.strerror or str(error)) from error
         self._stored.add((kind, sha256))
-        self._raw.add(path)
         return True
 
     def put_compressed(self, sha256: str, kind: BlobKind, body: bytes) -> None:
@@ -111,12 +98,13 @@ class BlobStore:
         Raises:
             RecordWriteError: the disk refused; what was there is still there.
         """
-        extension = "depth" if kind == "depth" else OTHER_RGB if codecs.base_of(body) else WHOLE_RGB
+        extension = WHOLE_RGB if kind == "rgb" and codecs.base_of(body) is None else _OTHER[kind]
         self._unsynced.append(self._write(sha256, extension, codecs.sealed(body)))
-        raw = f"{self.folder}/{sha256}.{_RAW[kind]}"
-        self._raw.discard(raw)
-        if extension != _RAW[kind]:
-            os.unlink(raw)
+        self._spool.done()
+
+    def close(self) -> None:
+        """Remove what is needed only while images wait to be compressed; may be called twice."""
+        self._spool.close()
 
     def copy(self, other: BlobStore, sha256: str, kind: BlobKind) -> None:
         """Copy a blob of another record, and what it is based on.
@@ -170,34 +158,50 @@ class BlobStore:
         Raises:
             BlobError: it is missing, unreadable, or not what was written.
         """
+        # An image may be compressed while somebody reads: it waits no more then, and its own file is there.
+        found = self._file(sha256, kind) or self._waiting(sha256, kind) or self._file(sha256, kind)
+        if found is None:
+            raise BlobError(self.record, blob_name(sha256, kind), "is missing")
+        name, data = found
+        if _named_by_file(name, data):
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise BlobError(self.record, name, "does not match its hash")
+            return found
+        try:
+            codecs.unsealed(data)
+        except ValueError as error:
+            raise BlobError(self.record, name, str(error)) from None
+        return found
+
+    def _file(self, sha256: str, kind: BlobKind) -> tuple[str, bytes] | None:
         for extension in _EXTENSIONS[kind]:
             name = blob_name(sha256, kind, extension)
             try:
-                data = (self.record / name).read_bytes()
+                return name, (self.record / name).read_bytes()
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise BlobError(self.record, name, f"cannot be read ({error.strerror})") from None
-            if _named_by_file(extension, data):
-                if hashlib.sha256(data).hexdigest() != sha256:
-                    raise BlobError(self.record, name, "does not match its hash")
-                return name, data
-            try:
-                codecs.unsealed(data)
-            except ValueError as error:
-                raise BlobError(self.record, name, str(error)) from None
-            return name, data
-        raise BlobError(self.record, blob_name(sha256, kind), "is missing")
+        return None
+
+    def _waiting(self, sha256: str, kind: BlobKind) -> tuple[str, bytes] | None:
+        if kind not in _OTHER:
+            return None
+        path = self.folder / WAITING_FILE
+        try:
+            data = waiting(path, sha256)
+        except OSError as error:
+            raise BlobError(self.record, f"{BLOBS_FOLDER}/{path.name}", f"cannot be read ({error.strerror})") from None
+        return None if data is None else (blob_name(sha256, kind, _OTHER[kind]), data)
 
     def sync(self) -> None:
         """Push what was stored since the last call to the disk."""
-        paths: list[Path | str] = [*self._unsynced, *self._raw]
-        for path in paths:
+        self._spool.sync()
+        for path in self._unsynced:
             _fsync(path)
-        if paths:
+        if self._unsynced:
             _fsync(self.folder)
         self._unsynced.clear()
-        self._raw.clear()
 
     def _values(self, sha256: str, kind: BlobKind, *, may_be_based: bool = True) -> Any:
         name, data = self.read(sha256, kind)
@@ -262,11 +266,12 @@ def decode_snapshot(data: bytes) -> bytes:
         raise ValueError(f"cannot be decompressed ({error})") from None
 
 
-def _named_by_file(extension: str, data: bytes) -> bool:
+def _named_by_file(name: str, data: bytes) -> bool:
+    extension = name.rsplit(".", 1)[1]
     return extension in {OLD_RGB, "snapshot", "monty"} or (extension == "depth" and codecs.is_old_depth(data))
 
 
-def _fsync(path: Path | str) -> None:
+def _fsync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

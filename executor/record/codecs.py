@@ -38,6 +38,7 @@ COLOURS: Final = 3
 _LEFT, _PLANE = 0, 1
 
 _HEAD = struct.Struct("<4sBBBII32s")
+HEAD_SIZE: Final = _HEAD.size
 _MAGIC = b"HVB2"
 _RAW_START = _MAGIC + bytes([RAW])
 _OLD_HEAD = struct.Struct("<4sBII")
@@ -80,6 +81,15 @@ def raw_head(values: Values) -> bytes:
     """What stands before the bytes of an (H, W, 3) uint8 image or (H, W) float32 depth image in a raw file."""
     kind = COLOURS if values.ndim == 3 else 0
     return _HEAD.pack(_MAGIC, RAW, kind, 0, *values.shape[:2], _NO_BASE)
+
+
+def raw_size(head: bytes) -> int | None:
+    """How many bytes follow the head of a raw file; None where it is no such head."""
+    try:
+        form, kind, _, height, width, _ = _head(head)
+    except ValueError:
+        return None
+    return height * width * (3 if kind == COLOURS else 4) if form == RAW else None
 
 
 def encode_rgb(rgb: Pixels) -> bytes:

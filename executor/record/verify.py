@@ -11,6 +11,7 @@ from hiervla.executor.record.blobs import BLOBS_FOLDER
 from hiervla.executor.record.errors import BlobError, CorruptRecordError
 from hiervla.executor.record.lines import EVENTS_FILE, digest
 from hiervla.executor.record.reader import RunRecord
+from hiervla.executor.record.spool import WAITING_FILE
 from hiervla.executor.record.streams import STREAMS_FILE, is_finished
 from hiervla.representations import Event
 from hiervla.representations import events as ev
@@ -93,7 +94,8 @@ def _events(record: RunRecord, report: VerifyReport) -> None:
     if record.closed and record.torn is not None:
         raise _Broken(EVENTS_FILE, record.torn.line, "it was added after the record was closed")
     report.blobs = len(checked)
-    leftover = sum(1 for p in (record.path / BLOBS_FOLDER).glob("*") if p.name.split(".")[0] not in checked)
+    known = checked | {WAITING_FILE}
+    leftover = sum(1 for p in (record.path / BLOBS_FOLDER).glob("*") if p.name.split(".")[0] not in known)
     if leftover:
         report.notices.append(f"{leftover} file(s) in {BLOBS_FOLDER}/ that no event names")
 

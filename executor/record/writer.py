@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from hiervla.executor.record.compress import Compressor
 from hiervla.executor.record.errors import RecordExistsError, RecordWriteError
 from hiervla.executor.record.lines import EVENTS_FILE, digest, encode_line
 from hiervla.executor.record.manifest import MANIFEST_FILE, Manifest
-from hiervla.executor.record.recorder import Recorder
+from hiervla.executor.record.recorder import Purpose, Recorder
 from hiervla.executor.record.streams import STREAMS_FILE, StreamWriter, Tick, finish
 from hiervla.executor.record.viewer import viewer_messages
-from hiervla.representations import HiervlaError, JointCommand, Proprioception
+from hiervla.representations import HiervlaError, JointCommand, Observation, Proprioception
 from hiervla.representations.events import (
     EventBase,
     Note,
@@ -39,6 +40,7 @@ class RunRecorder(Recorder):
         self._durable = durable
         self._blobs = BlobStore(folder)
         self._compressor = Compressor(self._blobs)
+        self._images: deque[tuple[str, BlobKind, str, Values]] = deque()
         self._streams = StreamWriter(folder / STREAMS_FILE)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._events = os.open(folder / EVENTS_FILE, flags, 0o644)
@@ -80,6 +82,15 @@ class RunRecorder(Recorder):
     def path(self) -> Path:
         """The record's folder."""
         return self._folder
+
+    def observation(
+        self, observation: Observation, purpose: Purpose, parent: EventBase | str | None = None
+    ) -> ObservationTaken:
+        """See :meth:`Recorder.observation`."""
+        with self._lock:
+            # Those of the one before, if no tick came in between.
+            self._compress(len(self._images))
+            return super().observation(observation, purpose, parent)
 
     def copy(self, event: EventBase, blobs: BlobStore) -> None:
         """Append an event of another record as it is, with the blobs that it names.
@@ -129,6 +140,7 @@ class RunRecorder(Recorder):
         """
         with self._lock:
             if self._durable and self._events >= 0:
+                self._compress(len(self._images))
                 self._compressor.drain()
                 self._blobs.sync()
                 self._streams.sync()
@@ -141,12 +153,14 @@ class RunRecorder(Recorder):
                 return
             try:
                 super().close()
+                self._compress(len(self._images))
                 self._compressor.close()
                 if self._started is not None:
                     self._seal()
                 self.sync()
             finally:
                 self._compressor.close()
+                self._blobs.close()
                 os.close(self._events)
                 self._events = -1
                 self._streams.close()
@@ -175,6 +189,8 @@ class RunRecorder(Recorder):
         )
 
     def _write(self, event: EventBase) -> None:
+        if not isinstance(event, ObservationTaken):
+            self._compress(len(self._images))
         if self._events < 0:
             raise RecordWriteError(self._folder, "it is closed")
         line = encode_line(self.events_written + 1, self._previous, event.model_dump_json().encode())
@@ -194,6 +210,9 @@ class RunRecorder(Recorder):
             self._streams.tick(command, proprio)
         except OSError as error:
             raise RecordWriteError(self._folder, error.strerror or str(error)) from error
+        # One image a tick, when all else of the tick is done: the thread that compresses holds up this one while both
+        # want the interpreter, and compressing an image takes less than a tick.
+        self._compress(1)
 
     def _put_snapshot(self, data: bytes) -> str:
         return self._blobs.put_snapshot(data)
@@ -203,7 +222,11 @@ class RunRecorder(Recorder):
 
     def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
         if self._blobs.put_raw(sha256, kind, values):
-            self._compressor.add(sha256, kind, camera, values)
+            self._images.append((sha256, kind, camera, values))
+
+    def _compress(self, most: int) -> None:
+        for _ in range(min(most, len(self._images))):
+            self._compressor.add(*self._images.popleft())
 
 
 def blobs_of(event: EventBase) -> Iterator[tuple[str, BlobKind]]:

@@ -194,9 +194,10 @@ def test_a_blob_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(RecordWriteError, match="No space left"):
             store.put_snapshot(b"x")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "writev", refuse)
+        patch.setattr(os, "pwritev", refuse)
         with pytest.raises(RecordWriteError, match="No space left"):
             store.put_raw(content_hash(image), "rgb", image)
+    store.close()
     assert list((tmp_path / "blobs").iterdir()) == []
     name = store.put_snapshot(b"x")
     assert store.put_raw(content_hash(image), "rgb", image)
@@ -218,3 +219,49 @@ def test_a_base_that_is_based_itself_or_missing_is_named(tmp_path: Path) -> None
         store.image(names[2])
     with pytest.raises(BlobError, match=f"{names[0]}.webp is missing"):
         store.image(names[1])
+
+
+def test_images_wait_in_one_file_which_is_written_anew_and_survives_the_process(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    store = BlobStore(tmp_path)
+    large, small, depth = np.full((8, 8, 3), 1, np.uint8), np.full((2, 2, 3), 2, np.uint8), np.ones((5, 4), np.float32)
+    for image in (large, small):
+        assert store.put_raw(content_hash(image), "rgb", image)
+        assert not store.put_raw(content_hash(image), "rgb", image)
+    size = (tmp_path / "blobs" / "waiting").stat().st_size
+    for image in (large, small):
+        store.put_compressed(content_hash(image), "rgb", encode_rgb(image))
+    assert store.put_raw(content_hash(depth), "depth", depth)
+    assert (tmp_path / "blobs" / "waiting").stat().st_size == size  # the old pages are used again
+    left = BlobStore(tmp_path)  # as a reader finds it when the process is gone
+    assert same_bits(left.depth(content_hash(depth)), depth)
+    for image in (large, small):
+        assert same_bits(left.image(content_hash(image)), image)
+    other = BlobStore(tmp_path / "other")
+    other.folder.mkdir(parents=True)
+    other.copy(left, content_hash(depth), "depth")
+    assert same_bits(BlobStore(tmp_path / "other").depth(content_hash(depth)), depth)
+    store.close()
+    assert (tmp_path / "blobs" / "waiting").exists()
+    store.put_compressed(content_hash(depth), "depth", codecs.encode_depth(depth))
+    store.close()
+    assert sorted(p.suffix for p in (tmp_path / "blobs").iterdir()) == [".depth", ".webp", ".webp"]
+
+
+def test_a_waiting_image_that_was_cut_off_or_changed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    store = BlobStore(tmp_path)
+    image = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    name = content_hash(image)
+    store.put_raw(name, "rgb", image)
+    path = tmp_path / "blobs" / "waiting"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(BlobError, match="is missing"):
+        BlobStore(tmp_path).image(name)
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(BlobError, match="does not match its hash"):
+        BlobStore(tmp_path).image(name)
+    path.write_bytes(b"nothing that a spool holds" * 10)
+    with pytest.raises(BlobError, match="is missing"):
+        BlobStore(tmp_path).image(name)

@@ -102,12 +102,14 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_an_image_can_be_read_before_it_is_compressed(tmp_path: Path, held: threading.Event) -> None:
     recorder = begin(tmp_path / "run")
     see(recorder, scene(1))
-    assert [p.suffix for p in (tmp_path / "run" / "blobs").glob("*.*") if p.suffix != ".depth"] == [".rgb"]
+    assert not [p for p in (tmp_path / "run" / "blobs").glob("*.*") if p.suffix != ".depth"]
+    assert (tmp_path / "run" / "blobs" / "waiting").stat().st_size > scene(1).rgb.nbytes
     assert equal(frames_of(RunRecord.open(tmp_path / "run"))[0], scene(1))
     assert verify(tmp_path / "run").status == "unclosed"
     held.set()
     recorder.close()
     assert verify(tmp_path / "run").status == "whole"
+    assert not (tmp_path / "run" / "blobs" / "waiting").exists()
     assert verify(tmp_path / "run").notices == []
     assert equal(frames_of(RunRecord.open(tmp_path / "run"))[0], scene(1))
 
@@ -164,9 +166,10 @@ def test_a_full_disk_is_told_by_the_next_image(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
         see(recorder, scene(1))
+        see(recorder, scene(2))  # which has the one before compressed, as a control step does
         recorder._compressor._jobs.join()
         with pytest.raises(RecordWriteError, match="No space left"):
-            see(recorder, scene(2))
+            see(recorder, scene(3))
     recorder.close()
     assert verify(tmp_path / "run").status == "whole"
 
@@ -205,3 +208,16 @@ def test_a_killed_process_loses_no_image_of_an_event_that_was_written(tmp_path: 
     kept = frames_of(RunRecord.open(tmp_path / "run"))
     assert len(kept) == count
     assert all(equal(frame, records.frame(number)) for number, frame in enumerate(kept))
+
+
+def test_a_control_step_hands_over_one_image(tmp_path: Path, held: threading.Event) -> None:
+    recorder = begin(tmp_path / "run")
+    see(recorder, scene(1))  # colours and depth
+    assert not [t for t in threading.enumerate() if t.name == "hiervla-record"]
+    for left in (1, 0):
+        recorder.tick(records.command(0), records.proprio(0))
+        assert len(recorder._images) == left
+    assert [t for t in threading.enumerate() if t.name == "hiervla-record"]
+    held.set()
+    recorder.close()
+    assert verify(tmp_path / "run").status == "whole"
