@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from hiervla.executor.activities import Parts
+from hiervla.executor.activities import Parts, SkillVerifier
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
 from hiervla.executor.config import LoopConfig
@@ -34,11 +34,13 @@ from hiervla.executor.record.recorder import NullRecorder, Recorder
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.result import RunResult
 from hiervla.executor.screening import PlanScreen
+from hiervla.executor.second_opinion import SecondOpinion
 from hiervla.planner.base import Planner, make_planner
 from hiervla.planner.given import GivenProgram, persons_program
 from hiervla.planner.kinds import check_emit, emitted_kind
+from hiervla.planner.names import judge_of_name
 from hiervla.representations import Event
-from hiervla.skills import SkillLibrary
+from hiervla.skills import SkillLibrary, Termination
 from hiervla.skills.programs import Vocabulary, check_program
 from hiervla.skills.programs.text import title_of
 from hiervla.skills.reliability import Reliability
@@ -66,6 +68,7 @@ class Agent:
         skills: SkillLibrary | None = None,
         config: LoopConfig | None = None,
         policy_id: str = "custom",
+        judge: Termination | None = None,
     ) -> None:
         """Put an agent together from parts.
 
@@ -76,6 +79,7 @@ class Agent:
             skills: the library; by default everything installed.
             config: settings of the loop.
             policy_id: what the record calls the policy.
+            judge: asked whether a step worked where the skill's own check is in doubt; see :mod:`hiervla.skills.doubt`.
         """
         self.preset = preset
         self.planner = planner
@@ -83,6 +87,7 @@ class Agent:
         self.config = config or LoopConfig()
         self.policy_id = policy_id
         self._policy = policy
+        self._verifier = SkillVerifier() if judge is None else SecondOpinion(judge)
         self._busy = threading.Lock()
 
     @classmethod
@@ -95,6 +100,7 @@ class Agent:
         config: LoopConfig | None = None,
         skills: SkillLibrary | None = None,
         reliability: Reliability | None = None,
+        judge: str | None = None,
     ) -> Agent:
         """An agent with the parts that hiervla ships, or with your weights.
 
@@ -107,6 +113,8 @@ class Agent:
             skills: the library; by default everything installed.
             reliability: measured rates by which to choose between look-alikes; by default those that came with the
                 weights and those of the user's own runs.
+            judge: ``"transformers:FOLDER"`` or ``"openai:MODEL@URL"``: a vision-language model that is asked whether a
+                step worked where the skill's own check is in doubt.
 
         Raises:
             ReliabilityError: a file of measured rates is damaged.
@@ -120,7 +128,8 @@ class Agent:
         library = skills if skills is not None else SkillLibrary.load()
         rates = reliability if reliability is not None else known_rates(weights_folder(policy))
         plans = ReliablePlanner(make_planner(planner), rates, library, weights_of(policy, policy_for))
-        return cls(preset, plans, policy_for, skills=library, config=config, policy_id=policy)
+        second = None if judge is None else judge_of_name(judge)
+        return cls(preset, plans, policy_for, skills=library, config=config, policy_id=policy, judge=second)
 
     def run(
         self,
@@ -260,7 +269,7 @@ class Agent:
             config=origin.config,
             parent=ForkOf(run_id=origin.run_id, event=point.started.id, path=str(parent.path)),
         )
-        live = LiveParts(self.planner, self._policy, self.skills, control or LetItRun(), token)
+        live = LiveParts(self.planner, self._policy, self.skills, control or LetItRun(), token, self._verifier)
         with self._alone(token), _world_of(parent, world) as place:
             folder = new_run_folder(record or parent.path.resolve().parent, manifest.run_id)
             with RunRecorder.create(folder, manifest) as recorder:
@@ -352,7 +361,14 @@ class Agent:
     ) -> RunResult:
         body = Body(world, recorder, settings, token, seed=manifest.seed)
         screen = PlanScreen(planner, body.reaches)
-        parts = Parts(planner=planner, policy_for=self._policy, body=body, recorder=recorder, screen=screen)
+        parts = Parts(
+            planner=planner,
+            policy_for=self._policy,
+            body=body,
+            recorder=recorder,
+            verifier=self._verifier,
+            screen=screen,
+        )
         if control is not None:
             parts.control = control
         # Where replay begins; a world that was built anew may differ in another version.

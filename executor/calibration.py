@@ -30,6 +30,7 @@ from hiervla.skills import (
     Termination,
     Timer,
 )
+from hiervla.skills.doubt import InDoubt
 from hiervla.skills.termination import Combined, parts_of
 
 Head = Literal["done_head", "progress_head"]
@@ -281,6 +282,9 @@ def code_of(termination: Termination, thresholds: dict[Head, float]) -> str:
         case After():
             part = "" if termination.part is None else f", {code_of(termination.part, thresholds)}"
             return f"after({termination.seconds:g}{part})"
+        case InDoubt():
+            both = ", ".join(code_of(p, thresholds) for p in termination.inner)
+            return f"in_doubt({both}, {termination.below:g})"
         case Combined():
             name = {"any": "any_of", "all": "all_of", "majority": "majority"}[termination.how]
             return f"{name}({', '.join(code_of(p, thresholds) for p in termination.parts)})"

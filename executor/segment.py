@@ -66,8 +66,10 @@ class PolicyRunner:
             return dropped
         chunk, latency = _timed(policy, observation, context)
         index = 0
-        track = max(1, config.chunk_rows * round(1.0 / (chunk.rate_hz * body.tick_s)) - config.think_ticks)
         self._propose(context, chunk, index, latency)
+        if chunk.gave_up is not None:
+            return "gave_up", chunk.gave_up
+        track = max(1, config.chunk_rows * round(1.0 / (chunk.rate_hz * body.tick_s)) - config.think_ticks)
         while True:
             if review is not None:
                 chunk = review(chunk, context)
@@ -80,12 +82,16 @@ class PolicyRunner:
                 chunk, latency = future.result()
             index += 1
             self._propose(context, chunk, index, latency)
+            if chunk.gave_up is not None:
+                self._recover(skill, context, "gave_up")
+                return "gave_up", chunk.gave_up
             now = replace(
                 context,
                 proprio=body.proprio(),
                 elapsed_s=round(body.now_s - started, 6),
                 done_prob=chunk.done_prob,
                 progress=chunk.progress,
+                now=observation,
             )
             stop = self._stop(skill, now)
             if stop is not None:

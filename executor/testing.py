@@ -31,7 +31,7 @@ from hiervla.representations import (
     SnapshotError,
     Step,
 )
-from hiervla.skills import Skill, SkillLibrary, target_point
+from hiervla.skills import Skill, SkillLibrary, Termination, target_point
 from hiervla.worlds.base import CONTROL_PERIOD_S
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def run_skill(
     skill: Skill,
     position_w: tuple[float, float, float] = (0.5, 0.05, 0.02),
     grip_m: float | None = None,
+    judge: Termination | None = None,
     /,
     **args: str,
 ) -> tuple[RunResult, list[Any], KinematicWorld]:
@@ -241,6 +242,7 @@ def run_skill(
         skill: what to run, with the policy that it names or brings.
         position_w: the keypoint [m].
         grip_m: what closing fingers hold, see :class:`KinematicWorld` [m].
+        judge: asked whether the step worked where the skill's own check is in doubt.
         args: the step's arguments.
 
     Returns:
@@ -254,7 +256,8 @@ def run_skill(
     plan = Plan(goal=skill.name, steps=(step_at("s1", skill.name, position_w, **args),), remaining=("s1",))
     config = LoopConfig(max_retries=0, replan="never")
     library = SkillLibrary([skill])
-    agent = Agent(world_preset("tabletop"), ScriptedPlanner([plan]), make_policy, skills=library, config=config)
+    planner = ScriptedPlanner([plan])
+    agent = Agent(world_preset("tabletop"), planner, make_policy, skills=library, config=config, judge=judge)
     events: list[Any] = []
     world = KinematicWorld(grip_m)
     return agent.run(skill.signature.doc, world=world, on_event=events.append), events, world

@@ -12,6 +12,7 @@ from hiervla.representations import HiervlaError, UnknownNameError
 
 if TYPE_CHECKING:
     from hiervla.planner.vlm.backend import Backend
+    from hiervla.planner.vlm.verdict import ModelVerdict
 
 URL_VARIABLE: Final = "HIERVLA_BASE_URL"
 POINTS: Final = "?points="
@@ -80,10 +81,48 @@ def _transformers(checkpoint: str, options: dict[str, Any]) -> Planner:
     return VLMPlanner(backend, **_with_points(ours, backend, Path(checkpoint).name, backend.model_type))
 
 
+def judge_of_name(name: str) -> ModelVerdict:
+    """A model that judges whether a step worked, by the name of its backend.
+
+    Args:
+        name: ``"transformers:FOLDER_OR_HUB_ID"`` or ``"openai:MODEL@http://host:port/v1"``.
+
+    Raises:
+        PlannerNameError: it names no model or no server.
+        UnknownNameError: it is no such name.
+        MissingDependencyError: an extra is not installed.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    from hiervla.planner.vlm.verdict import ModelVerdict
+
+    kind, colon, rest = name.partition(":")
+    if colon and kind == "openai":
+        from hiervla.planner.vlm.server import ServerBackend
+
+        return ModelVerdict(ServerBackend(*_server(name, rest)))
+    if colon and kind == "transformers" and rest:
+        from hiervla.planner.vlm.local import TransformersBackend
+
+        return ModelVerdict(TransformersBackend(rest))
+    raise UnknownNameError("judge", name, ("transformers:", "openai:"), f"--judge (transformers:FOLDER, {_SERVER})")
+
+
 def _openai(name: str, rest: str, options: dict[str, Any]) -> Planner:
     from hiervla.planner.vlm.planner import VLMPlanner
     from hiervla.planner.vlm.server import ServerBackend
 
+    model, url = _server(name, rest)
+    ours, theirs = _split(ServerBackend, options)
+    backend = ServerBackend(model, url, **theirs)
+    return VLMPlanner(backend, **_with_points(ours, backend, model))
+
+
+def _server(name: str, rest: str) -> tuple[str, str]:
+    """Model and address in what follows ``openai:``.
+
+    Raises:
+        PlannerNameError: one of them is missing.
+    """
     # From the right and with the scheme: names of models may contain an @.
     cut = max(rest.rfind("@http://"), rest.rfind("@https://"))
     model, url = (rest[:cut], rest[cut + 1 :]) if cut >= 0 else (rest, os.environ.get(URL_VARIABLE, ""))
@@ -92,9 +131,7 @@ def _openai(name: str, rest: str, options: dict[str, Any]) -> Planner:
     if not url:
         remedy = f"Write {_SERVER}, or set {URL_VARIABLE}"
         raise PlannerNameError(name, "it names no server", remedy)
-    ours, theirs = _split(ServerBackend, options)
-    backend = ServerBackend(model, url, **theirs)
-    return VLMPlanner(backend, **_with_points(ours, backend, model))
+    return model, url
 
 
 def _points_name(name: str, points: str) -> str:

@@ -55,6 +55,9 @@ class ActionChunk(Typed):
     done_prob: Fraction | None = Field(default=None, description="the policy's belief that the step is done")
     progress: Fraction | None = Field(default=None, description="estimated share of the step that is done")
     policy: str = Field(default="", description="id of the policy that made it")
+    gave_up: str | None = Field(
+        default=None, description="why the policy gives the step up; no row of such a chunk is tracked"
+    )
 
     @model_validator(mode="after")
     def _same_horizon(self) -> ActionChunk:

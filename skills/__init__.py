@@ -5,6 +5,7 @@ from __future__ import annotations
 from hiervla.skills.base import Approach, Skill
 from hiervla.skills.context import Belief, MissingTargetError, SkillContext, target_point
 from hiervla.skills.define import FunctionSkill, skill
+from hiervla.skills.doubt import InDoubt, in_doubt
 from hiervla.skills.errors import (
     DuplicateSkillError,
     NotASkillError,
@@ -40,6 +41,7 @@ __all__ = [
     "DuplicateSkillError",
     "FunctionSkill",
     "Geometric",
+    "InDoubt",
     "MissingTargetError",
     "MotionPolicy",
     "NotASkillError",
@@ -63,6 +65,7 @@ __all__ = [
     "after",
     "all_of",
     "any_of",
+    "in_doubt",
     "majority",
     "policy_name",
     "skill",

@@ -67,6 +67,7 @@ class SkillContext:
         proprio: proprioception now.
         belief: the executor's belief at the start of the step.
         after: an observation taken since, arm at home; None while the skill runs.
+        now: the latest observation while the skill runs, arm in view; None before and after.
         elapsed_s: time since the policy took over [s].
         done_prob: the policy's own latest belief that it is done, 0 to 1.
         progress: the policy's own latest progress estimate, 0 to 1.
@@ -80,6 +81,7 @@ class SkillContext:
     elapsed_s: float = 0.0
     done_prob: float | None = None
     progress: float | None = None
+    now: Observation | None = None
 
     @property
     def target_w(self) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from hiervla.representations import ConventionError, Observation
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills.motion import Waypoint
 
-_FAILED: tuple[StepOutcome, ...] = ("failed", "timed_out", "lost_object")
+_FAILED: tuple[StepOutcome, ...] = ("failed", "timed_out", "lost_object", "gave_up")
 
 
 @dataclass(frozen=True)

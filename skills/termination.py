@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from hiervla.representations import ConventionError, Verdict
 from hiervla.skills.context import SkillContext
@@ -23,6 +23,16 @@ class Termination(Protocol):
 
     def __call__(self, context: SkillContext) -> Verdict:
         """Yes to stop, no to go on."""
+        ...
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A termination that is made of others."""
+
+    @property
+    def inner(self) -> tuple[Termination, ...]:
+        """What it is made of."""
         ...
 
 
@@ -149,13 +159,18 @@ class After:
         own = "" if inner is None else "after."
         evidence: Evidence = {f"{own}elapsed_s": context.elapsed_s, f"{own}from_s": self.seconds}
         if inner is not None:
-            evidence |= _named({}, inner)
+            evidence |= named({}, inner)
         name = "after" if inner is None else f"after({inner.name})"
         if context.elapsed_s < self.seconds - 1e-9:
             return Verdict(name=name, value="no", evidence=evidence)
         if inner is None:
             return Verdict(name=name, value="yes", evidence=evidence)
         return Verdict(name=name, value=inner.value, confidence=inner.confidence, evidence=evidence)
+
+    @property
+    def inner(self) -> tuple[Termination, ...]:
+        """The part, if there is one."""
+        return () if self.part is None else (self.part,)
 
     def __str__(self) -> str:
         """``after(2 s, done_head(0.5))``."""
@@ -196,13 +211,18 @@ class Combined:
             value, deciding = "unsure", [v for v in verdicts if v.value == "unsure"]
         evidence: Evidence = {}
         for verdict in verdicts:
-            evidence |= _named(evidence, verdict)
+            evidence |= named(evidence, verdict)
         return Verdict(
             name=f"{self.how}({', '.join(v.name for v in verdicts)})",
             value=value,
             confidence=_combined(self.how, value, [v.confidence for v in deciding]),
             evidence=evidence,
         )
+
+    @property
+    def inner(self) -> tuple[Termination, ...]:
+        """The parts."""
+        return self.parts
 
     def __str__(self) -> str:
         """``any(done_head(0.5, from 0.6 s), timer(9 s))``."""
@@ -232,10 +252,7 @@ def after(seconds: float, part: Termination | None = None) -> After:
 def parts_of(termination: Termination) -> Iterator[Termination]:
     """The termination and everything in it, outermost first."""
     yield termination
-    inner = termination.parts if isinstance(termination, Combined) else ()
-    if isinstance(termination, After) and termination.part is not None:
-        inner = (termination.part,)
-    for part in inner:
+    for part in termination.inner if isinstance(termination, Composite) else ():
         yield from parts_of(part)
 
 
@@ -279,7 +296,7 @@ def _from(min_s: float) -> str:
     return f", from {min_s:g} s" if min_s else ""
 
 
-def _named(taken: Evidence, verdict: Verdict) -> Evidence:
+def named(taken: Evidence, verdict: Verdict) -> Evidence:
     """A part's answer and evidence under its name; parts of parts keep theirs, so that every leaf can be found."""
     name, number = verdict.name, 1
     while name in taken:

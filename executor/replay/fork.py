@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hiervla.executor.activities import Parts, SkillVerifier
+from hiervla.executor.activities import Parts, Verifier
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Control, Decision
@@ -57,6 +57,7 @@ class LiveParts:
         skills: the library.
         control: who may hold and correct the run from there.
         cancel: asks for a safe stop.
+        verifier: who answers the questions of a skill's contract from there.
     """
 
     planner: Planner
@@ -64,6 +65,7 @@ class LiveParts:
     skills: SkillLibrary
     control: Control
     cancel: CancelToken
+    verifier: Verifier
 
 
 def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPoint:
@@ -215,7 +217,7 @@ def run_fork(
         body = Body(world, recorder, config, live.cancel, seed=first_event(record).seed)
         body.restore(record.snapshot(point.snapshot))
         parts = loop.parts
-        parts.planner, parts.policy_for, parts.verifier = live.planner, live.policy_for, SkillVerifier()
+        parts.planner, parts.policy_for, parts.verifier = live.planner, live.policy_for, live.verifier
         parts.body, parts.recorder, parts.control = body, recorder, live.control
         parts.screen = PlanScreen(live.planner, body.reaches)
         recorder.emit(

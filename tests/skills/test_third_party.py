@@ -89,7 +89,7 @@ def test_it_is_listed_shown_and_checked(site: Path) -> None:
         "  ready: as hiervla_push:<lambda> says",
         "  holds: nothing",
         "  ends: any(done_head(0.5, from 0.6 s), timer(10 s))",
-        "  after failure: draw back 0.08 m, try again 1 times at most (failed, timed_out, lost_object)",
+        "  after failure: draw back 0.08 m, try again 1 times at most (failed, timed_out, lost_object, gave_up)",
         "  policy own:push; from hiervla-push 0.3.0 (hiervla_push:push)",
     ):
         assert line in told[1].splitlines()

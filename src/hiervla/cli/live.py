@@ -107,6 +107,7 @@ def run_once(
     listen: bool = False,
     program: Path | None = None,
     emit: str | None = None,
+    judge: str | None = None,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
@@ -131,7 +132,7 @@ def run_once(
         from hiervla.cli.breaking import TerminalControl
 
         control = TerminalControl(out, breaks, listen=listen)
-    agent = _load(world, planner, policy, out, quiet=quiet)
+    agent = _load(world, planner, policy, out, quiet=quiet, judge=judge)
     progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
         result = agent.run(
@@ -257,13 +258,13 @@ def _print_demo(done: Sequence[_Done]) -> None:
         print(f"  {command}\n      {what}")
 
 
-def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool) -> Agent:
+def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool, judge: str | None = None) -> Agent:
     # Nothing to look at yet, but loading takes seconds and silence looks like a hang.
     status = out.status("loading the planner and the policies") if not quiet and out.is_terminal else None
     with status or contextlib.nullcontext():
         from hiervla.executor.agent import Agent
 
-        return Agent.from_preset(world, planner=planner, policy=policy)
+        return Agent.from_preset(world, planner=planner, policy=policy, judge=judge)
 
 
 def _status(result: RunResult) -> int:

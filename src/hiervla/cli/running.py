@@ -60,6 +60,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A vision-language model (transformers:FOLDER or openai:MODEL@URL) that is asked whether a step "
+            "worked where the skill's own check is in doubt.",
+            show_default=False,
+        ),
+    ] = None,
     emit: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +97,7 @@ def run(
         listen=listen,
         program=program,
         emit=emit,
+        judge=judge,
     )
 
 
