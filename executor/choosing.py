@@ -17,18 +17,15 @@ from typing import Final
 import numpy as np
 
 from hiervla.executor.policies.base import Policy
-from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
-from hiervla.planner.kinds import kinds_of
-from hiervla.planner.seeing import NoVisionError, Seeing
+from hiervla.planner.base import Planner, PlannerContext
+from hiervla.planner.wrapping import PlannerWrapper
 from hiervla.representations import (
-    ArtifactKind,
     Keypoint,
     Keypoints,
     Observation,
     Plan,
     Provenance,
     Refusal,
-    SeenThing,
     Step,
 )
 from hiervla.skills import SkillLibrary
@@ -50,12 +47,8 @@ class _Candidate:
     rate: Rate | None
 
 
-class ReliablePlanner:
+class ReliablePlanner(PlannerWrapper):
     """A planner that takes, of several look-alikes, the one whose place has the better measured rate.
-
-    Attributes:
-        inner: who plans.
-        rejected: the inner planner's.
 
     A choice is made only where the instruction singles none of them out, exactly one of them is to be picked up, and
     the two rates' 95 % intervals do not overlap.
@@ -72,56 +65,18 @@ class ReliablePlanner:
             library: the skills.
             weights: gives the version of the policy of a name; see :func:`weights_of`.
         """
-        self.inner = inner
-        self.rejected: tuple[RejectedAttempt, ...] = ()
+        super().__init__(inner)
         self._reliability = reliability
         self._library = library
         self._weights = weights
 
-    @property
-    def id(self) -> str:
-        """The inner planner's."""
-        return self.inner.id
-
-    @property
-    def looks_over(self) -> bool:
-        """Whether the inner planner can be asked if anything is left to do."""
-        return bool(getattr(self.inner, "looks_over", False))
-
-    @property
-    def kinds(self) -> tuple[ArtifactKind, ...]:
-        """The kinds of intermediate that the inner planner can make."""
-        return kinds_of(self.inner)
-
-    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
-        """What the inner planner sees; see :class:`hiervla.planner.seeing.Seeing`.
-
-        Raises:
-            NoVisionError: it does not say.
-        """
-        if not isinstance(self.inner, Seeing):
-            raise NoVisionError(self.id)
-        found = self.inner.things(observation, context)
-        self.rejected = self.inner.rejected
-        return found
-
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """The inner planner's answer, with the more reliable thing where the instruction leaves it open."""
-        answer = self.inner.plan(observation, instruction, context)
-        self.rejected = self.inner.rejected
+        answer = super().plan(observation, instruction, context)
         if isinstance(answer, Refusal):
             return answer
+        # Of the answer only: what was chosen stays chosen when the plan is followed.
         return self.choose(answer, " ".join([instruction, *context.said]))
-
-    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
-        """See :class:`hiervla.planner.base.Planner`; what was chosen stays chosen."""
-        fresh = self.inner.refresh(observation, plan, context)
-        self.rejected = self.inner.rejected
-        return fresh
-
-    def ground(self, observation: Observation, step: Step) -> Step:
-        """See :class:`hiervla.planner.base.Planner`."""
-        return self.inner.ground(observation, step)
 
     def choose(self, plan: Plan, instruction: str) -> Plan:
         """A plan with the more reliable thing in each pick that the instruction leaves open."""

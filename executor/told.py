@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 from hiervla.executor.activities import Parts, RobotBody, Verifier
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.recorder import Recorder
-from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
+from hiervla.planner.base import Planner, PlannerContext
+from hiervla.planner.wrapping import PlannerWrapper
 from hiervla.representations import ActionChunk, Keypoints, Observation, Plan, Refusal, Step, Verdict
 from hiervla.skills import Skill, SkillContext
 
@@ -39,37 +40,28 @@ class Heard:
         return words
 
 
-class HeardPlanner:
+class HeardPlanner(PlannerWrapper):
     """Passes every question on to a planner and keeps it."""
 
     def __init__(self, planner: Planner, heard: Heard) -> None:
-        self._planner = planner
+        super().__init__(planner)
+        self.rejected = planner.rejected
         self._heard = heard
-        self.rejected: tuple[RejectedAttempt, ...] = planner.rejected
-
-    @property
-    def id(self) -> str:
-        """The planner's."""
-        return self._planner.id
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({**_asked(observation, context), "instruction": instruction})
-        answer = self._planner.plan(observation, instruction, context)
-        self.rejected = self._planner.rejected
-        return answer
+        return super().plan(observation, instruction, context)
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({**_asked(observation, context), "plan": _listed([*plan.done, "then", *plan.remaining])})
-        fresh = self._planner.refresh(observation, plan, context)
-        self.rejected = self._planner.rejected
-        return fresh
+        return super().refresh(observation, plan, context)
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
         self._heard.keep({"observation": _time(observation), "step": _step(step)})
-        return self._planner.ground(observation, step)
+        return super().ground(observation, step)
 
 
 class Asking:
