@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,34 +41,56 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=0.0, help="seconds for counterfactuals in each case")
     parser.add_argument("--seconds", type=float, help="begin no further case after so many seconds")
     args = parser.parse_args()
+    wanted = args.per_level or (20 if args.full else 2)
+    finish(measure(wanted, args.levels, first=args.first, budget=args.budget, seconds=args.seconds))
 
+
+def measure(
+    wanted: int,
+    levels: Sequence[str] = LEVELS,
+    *,
+    first: int = 0,
+    budget: float = 0.0,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Put faults in, have them blamed, and print the confusion matrix.
+
+    Args:
+        wanted: faults a level.
+        levels: where they are put in.
+        first: number of the first task.
+        budget: time for counterfactuals in each case [s].
+        seconds: begin no further case after so long [s].
+
+    Returns:
+        The figures.
+    """
     import torch
 
     from benchmarks.faults import Rig
 
     torch.set_num_threads(1)
-    wanted = args.per_level or (20 if args.full else 2)
     began = time.perf_counter()
     table: Counter[tuple[str, str]] = Counter()
     walls: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig(Path(folder), args.budget)
-        for level in _turns(args.levels, wanted, args.first, rig, table):
-            if args.seconds is not None and time.perf_counter() - began > args.seconds:
+        rig = Rig(Path(folder), budget)
+        for wall in _turns(levels, wanted, first, rig, table):
+            if seconds is not None and time.perf_counter() - began > seconds:
                 break
-            walls.append(level)
-    _show(table, args.levels)
+            walls.append(wall)
+    _show(table, levels)
     right, total = sum(n for (a, b), n in table.items() if a == b), sum(table.values())
     figures: dict[str, Any] = {"blame_right": right / max(total, 1), "runs": total, "per_level": wanted}
-    for level in args.levels:
+    for level in levels:
         cases = sum(n for (a, _), n in table.items() if a == level)
         figures[f"right_{level}"] = table[level, level] / cases if cases else None
     figures["blame_wall_s"] = round(sorted(walls)[len(walls) // 2], 1) if walls else None
     figures["confusion"] = {f"{a} -> {b}": n for (a, b), n in sorted(table.items())}
-    finish(figures)
+    return figures
 
 
-def _turns(levels: list[str], wanted: int, first: int, rig: Rig, table: Counter[tuple[str, str]]) -> Any:
+def _turns(levels: Sequence[str], wanted: int, first: int, rig: Rig, table: Counter[tuple[str, str]]) -> Any:
     """Go through tasks, a fault of every level in each, until there are enough of each; yields the time of each."""
     for n in range(first, first + MAX_TRIES * wanted):
         missing = [k for k in levels if sum(c for (a, _), c in table.items() if a == k) < wanted]
@@ -88,7 +111,7 @@ def _turns(levels: list[str], wanted: int, first: int, rig: Rig, table: Counter[
             yield case.wall_s
 
 
-def _show(table: Counter[tuple[str, str]], levels: list[str]) -> None:
+def _show(table: Counter[tuple[str, str]], levels: Sequence[str]) -> None:
     columns = [*LEVELS, "undecided", "nothing"]
     print("\nfault put in (rows), level blamed (columns)")
     print(f"{'':12}" + "".join(f"{c[:10]:>11}" for c in columns))

@@ -5,10 +5,12 @@ for each of a set of one-line changes of the orchestrator and each run in which 
 names an event at or before the first one that a run with the change would not have written (worked out from the record,
 and for some runs held against the simulator, where the changed orchestrator really runs); the speed of replay; the time
 to inspect a run of 36,000 control steps in a fresh process; and the cost of recording 50 control steps a second with
-two RGB-D cameras at 5 Hz, beside a plain MCAP writer and a LeRobot-style table with videos.
+two RGB-D cameras at 5 Hz, beside a plain MCAP writer and a LeRobot-style table with videos. Further: whether a run that
+is left at a random step and not edited goes on as it did, and whether the level of a fault is named (the cases of
+benchmarks.blame).
 
-    python -m benchmarks.record --quick              # records 4 runs, re-runs 1 of them
-    python -m benchmarks.record --full               # records 100 runs, re-runs 5
+    python -m benchmarks.record --quick              # records 4 runs, re-runs 1 of them, 1 fault a level
+    python -m benchmarks.record --full               # records 100 runs, re-runs 5, forks 20, 20 faults a level
     python -m benchmarks.record --quick --runs DIR   # on records that are there already
 """
 
@@ -22,9 +24,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.blame import measure as measure_blame
 from benchmarks.common import arguments, finish, rate
 from benchmarks.recording.changes import CHANGES, applied
 from benchmarks.recording.first_changed import Story
+from benchmarks.recording.forks import forks
 from benchmarks.recording.long import STEPS, inspect_cold, make_long
 from benchmarks.recording.rerun import first_other_event
 from benchmarks.recording.runs import WORLD, jobs, record_runs
@@ -105,6 +109,13 @@ def changes_found(records: Sequence[RunRecord], rerun: int) -> dict[str, Any]:
     }
 
 
+def unedited(records: Sequence[RunRecord], wanted: int) -> dict[str, Any]:
+    """Fork runs at a random step, without a correction."""
+    same, done = forks(records, wanted)
+    print(f"\nforked at a random step, nothing edited: {rate(same, done)} go on as before")
+    return {"forks": done, "forks_same": same / done if done else None}
+
+
 def logging_cost(records: Sequence[RunRecord], seconds: float) -> dict[str, Any]:
     """Have three writers keep the same data."""
     moments = moments_of(records, seconds)
@@ -160,6 +171,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="measure on the records in this folder")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="record into this folder and leave the runs there")
     parser.add_argument("--rerun", type=int, help="runs to repeat in the simulator, instead of 1 (quick) or 5 (full)")
+    parser.add_argument("--forks", type=int, help="runs to fork unedited, instead of 1 (quick) or 20 (full)")
+    parser.add_argument("--faults", type=int, help="faults a level to blame, instead of 1 (quick) or 20 (full)")
     parser.add_argument("--short", action="store_true", help="record tasks of one or two steps: a fifth of the time")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
@@ -172,9 +185,15 @@ def main() -> None:
         if not records:
             sys.exit(f"no run records in '{folder}'")
         figures = identical(records)
-        figures |= changes_found(records, rerun)
+        # What is timed comes first, while little else is in memory.
         figures |= logging_cost(records, 60.0 if args.full else 20.0)
         figures |= inspect_time(records)
+        figures |= changes_found(records, rerun)
+        figures |= unedited(records, args.forks if args.forks is not None else (20 if args.full else 1))
+    faults = args.faults if args.faults is not None else (20 if args.full else 1)
+    if faults:
+        blamed = measure_blame(faults)
+        figures |= {"blame_right": blamed["blame_right"], "blame_runs": blamed["runs"], "blame_per_level": faults}
     finish(figures)
 
 
