@@ -217,7 +217,14 @@ def _openpi(address: str, **options: Any) -> Policy:
     return load(address, **options)
 
 
+def _groot(address: str, **options: Any) -> Policy:
+    from hiervla.executor.policies.remote.groot.policy import load
+
+    return load(address, **options)
+
+
 for _name in shipped():
     register(_name, _family(_name))
 register("follow", _follow)
 register_scheme("openpi", _openpi)
+register_scheme("groot", _groot)

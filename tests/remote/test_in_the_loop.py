@@ -10,6 +10,7 @@ import numpy as np
 from hiervla.executor.agent import Agent, policies
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.policies.base import Policy
+from hiervla.executor.policies.remote.groot.policy import load as load_groot
 from hiervla.executor.policies.remote.policy import load
 from hiervla.executor.policies.remote.server import PolicyServer
 from hiervla.executor.presets import world_preset
@@ -20,6 +21,8 @@ from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner
 from hiervla.representations import Plan, SkillSignature, Verdict
 from hiervla.representations import events as ev
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from tests.remote.groot_server import GrootServer
+from tests.remote.groot_server import config as groot_config
 from tests.remote.servers import FakeServer, still
 
 
@@ -50,7 +53,10 @@ def run(policy: str, folder: Path, **policy_options: Any) -> tuple[RunResult, Ru
     named = policies(policy)
 
     def policy_for(name: str) -> Policy:
-        return load(policy.removeprefix("openpi:"), **policy_options) if policy_options else named(name)
+        if not policy_options:
+            return named(name)
+        scheme, _, address = policy.partition(":")
+        return (load_groot if scheme == "groot" else load)(address, **policy_options)
 
     agent = Agent(
         world_preset("tabletop"),
@@ -119,3 +125,27 @@ def test_an_answer_that_is_not_a_number_moves_nothing(tmp_path: Path) -> None:
     assert result.outcome == "error" and "has nan" in result.message
     assert not list(record.of(ev.ChunkProposed))
     assert all(np.isfinite(c.q).all() for c in world.commands)
+
+
+def test_a_groot_server_acts_in_the_loop_and_its_death_ends_the_run_at_rest(tmp_path: Path) -> None:
+    keys = ["joint_position", "gripper_position"]
+    modalities = groot_config("n1.6", ["exterior_image_1_left", "wrist_image_left"], keys, keys)
+
+    def reply(data: dict[str, Any]) -> Any:
+        arm = np.repeat(data["observation"]["state"]["joint_position"], 16, axis=1)
+        arm[..., 0] += 0.02 * np.arange(1, 17)
+        actions = {"joint_position": arm, "gripper_position": np.zeros((1, 16, 1), np.float32)}
+        return [actions, {}] if len(server.actions_asked) < 3 else None
+
+    server = GrootServer(modalities, reply)
+    with server.running() as at:
+        options: dict[str, Any] = {"retries": 0, "connect_s": 0.5, "sleep": lambda s: None}
+        result, record, world = run(f"groot:{at}?preset=droid", tmp_path, **options)
+    assert result.outcome == "error"
+    assert result.message.startswith(f"policy server 'tcp://{at}': ") and "\n" not in result.message
+    chunks = list(record.of(ev.ChunkProposed))
+    assert len(chunks) == 2 and all(c.chunk.policy == f"groot:droid/n1.6@tcp://{at}" for c in chunks)
+    moved = np.array([c.q for c in world.commands])
+    assert np.ptp(moved[:, 0]) > 0.05, "it was moving when the server died"
+    assert np.abs(world.commands[-1].dq).max() < 1e-3, "the arm ends at rest"
+    assert replay_decisions(record, skills=SkillLibrary([Reach()])).identical

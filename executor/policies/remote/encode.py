@@ -21,8 +21,8 @@ def request(observation: Observation, step: Step, spec: RemoteSpec) -> dict[str,
     Raises:
         CameraError: a camera that the spec names is missing.
     """
-    message: dict[str, Any] = {i.key: _image(observation, i) for i in spec.images}
-    message |= {s.key: _state(observation, s, spec) for s in spec.states}
+    message: dict[str, Any] = {i.key: image(observation, i) for i in spec.images}
+    message |= {s.key: state(observation, s, spec) for s in spec.states}
     message[spec.prompt_key] = str(step)
     return message
 
@@ -59,7 +59,12 @@ def full_request(observation: Observation, step: Step, seed: int, call: int) -> 
     return message
 
 
-def _image(observation: Observation, wanted: ImageInput) -> Array:
+def image(observation: Observation, wanted: ImageInput) -> Array:
+    """One image of a request, (H, W, 3) uint8.
+
+    Raises:
+        CameraError: its camera is missing.
+    """
     rgb = observation.frame(wanted.camera).rgb
     if wanted.turned:
         rgb = rgb[::-1, ::-1]
@@ -85,7 +90,8 @@ def resize_with_pad(rgb: Array, height: int, width: int) -> Array:
     return out
 
 
-def _state(observation: Observation, wanted: StateInput, spec: RemoteSpec) -> Array:
+def state(observation: Observation, wanted: StateInput, spec: RemoteSpec) -> Array:
+    """One state vector of a request, float32."""
     values = np.concatenate([_part(observation, part, spec) for part in wanted.parts])
     if wanted.statistics is not None:
         values = wanted.statistics.normalise(values)
@@ -100,11 +106,15 @@ def _part(observation: Observation, part: StatePart, spec: RemoteSpec) -> Array:
         return proprio.q
     if part == "joint_velocity":
         return proprio.dq
-    if part == "ee_position":
-        return proprio.ee_position - np.array(spec.origin_w)
-    if part in ("ee_rotvec", "ee_quat_xyzw"):
+    if part in ("ee_position", "ee_x", "ee_y", "ee_z"):
+        position = proprio.ee_position - np.array(spec.origin_w)
+        return position if part == "ee_position" else position[["xyz".index(part[-1])]]
+    if part.startswith("ee_"):
         turn = Rotation.from_matrix(proprio.T_world_ee[:3, :3]) * Rotation.from_rotvec([0.0, 0.0, spec.tool_turn_rad])
-        return np.asarray(turn.as_rotvec() if part == "ee_rotvec" else turn.as_quat())
+        if part == "ee_quat_xyzw":
+            return np.asarray(turn.as_quat())
+        rotvec = np.asarray(turn.as_rotvec())
+        return rotvec if part == "ee_rotvec" else rotvec[["xyz".index(part[-1])]]
     if part == "gripper_fingers_m":
         return np.array([width / 2.0, -width / 2.0])
     return np.array([{"gripper_width_m": width, "gripper_opening": opening, "gripper_closure": 1.0 - opening}[part]])

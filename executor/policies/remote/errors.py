@@ -58,6 +58,7 @@ class WireError(HiervlaError, ValueError):
         problem: what is wrong.
     """
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"message of a policy server or client: {problem}. Both sides have to speak openpi's msgpack.")
+    def __init__(self, problem: str, protocol: str = "openpi") -> None:
+        text = f"message of a policy server or client: {problem}. Both sides have to speak {protocol}'s msgpack."
+        super().__init__(text)
         self.problem = problem

@@ -20,7 +20,13 @@ StatePart = Literal[
     "joint_position",
     "joint_velocity",
     "ee_position",
+    "ee_x",
+    "ee_y",
+    "ee_z",
     "ee_rotvec",
+    "ee_rotvec_x",
+    "ee_rotvec_y",
+    "ee_rotvec_z",
     "ee_quat_xyzw",
     "gripper_width_m",
     "gripper_fingers_m",
@@ -29,13 +35,18 @@ StatePart = Literal[
 ]
 """Pieces of a state vector: (7,) [rad]; (7,) [rad/s]; (3,) [m]; (3,) rotation vector [rad]; (4,); (1,) [m]; (2,) each
 finger's way from the middle, the second negative, as robosuite has it [m]; (1,) 0 closed to 1 open; (1,) 0 open to 1
-closed, as DROID has it."""
+closed, as DROID has it. ``_x``, ``_y`` and ``_z`` are single numbers of the position and the rotation vector."""
 
 Space = Literal["joint_velocity", "joint_position", "joint_delta", "ee_delta", "ee_pose"]
 Rotation = Literal["rotvec", "euler_xyz", "quat_xyzw", "quat_wxyz", "yaw"]
 GripperSign = Literal["open_0_to_1", "closed_0_to_1", "open_-1_to_1", "closed_-1_to_1", "width_m"]
 
 N_JOINTS = 7
+PART_WIDTH: dict[StatePart, int] = {
+    "joint_position": N_JOINTS, "joint_velocity": N_JOINTS, "ee_position": 3, "ee_rotvec": 3, "ee_quat_xyzw": 4,
+    "gripper_fingers_m": 2,
+}  # fmt: skip
+"""Columns of a part that has more than one."""
 ROTATION_WIDTH: dict[Rotation, int] = {"rotvec": 3, "euler_xyz": 3, "quat_xyzw": 4, "quat_wxyz": 4, "yaw": 1}
 
 
@@ -107,6 +118,11 @@ class StateInput(Typed):
     key: str = Field(min_length=1)
     parts: tuple[StatePart, ...] = Field(min_length=1)
     statistics: Statistics | None = Field(default=None, description="of a server that wants normalised states")
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return sum(PART_WIDTH.get(part, 1) for part in self.parts)
 
 
 class ActionFormat(Typed):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 64 * 2**20
 """A message longer than this is refused by both sides [bytes]."""
 _ARRAY, _SCALAR = b"__ndarray__", b"__npgeneric__"
-_KINDS = "biufSU"
-_DTYPE = re.compile(rf"[<>|=]?[{_KINDS}?]\d{{0,4}}")
+PLAIN_KINDS = "biufSU"
+_DTYPE = re.compile(rf"[<>|=]?[{PLAIN_KINDS}?]\d{{0,4}}")
 _MAX_DIMENSIONS = 8
 
 
@@ -77,7 +77,7 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        if value.dtype.kind not in _KINDS:
+        if value.dtype.kind not in PLAIN_KINDS:
             raise TypeError(f"an array of dtype {value.dtype}")
         if isinstance(value, np.ndarray):
             return {_ARRAY: True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
@@ -87,7 +87,7 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: dict[Any, Any]) -> Any:
     if _ARRAY in value:
-        dtype, data, shape = _dtype(value.get(b"dtype")), value.get(b"data"), value.get(b"shape")
+        dtype, data, shape = plain_dtype(value.get(b"dtype")), value.get(b"data"), value.get(b"shape")
         if not isinstance(data, bytes):
             raise WireError("an array comes without its bytes")
         if (
@@ -103,18 +103,22 @@ def _decode(value: dict[Any, Any]) -> Any:
         plain = value.get(b"data")
         if not isinstance(plain, bool | int | float | str | bytes):
             raise WireError(f"a numpy scalar comes as a {type(plain).__name__}")
-        return _dtype(value.get(b"dtype")).newbyteorder("=").type(plain)
+        return plain_dtype(value.get(b"dtype")).newbyteorder("=").type(plain)
     return value
 
 
-def _dtype(text: Any) -> np.dtype[Any]:
-    # Only the short form of plain kinds: what else numpy reads (objects, records, names) has no place in a message.
+def plain_dtype(text: Any) -> np.dtype[Any]:
+    """A dtype from its short form, of a plain kind: objects, records and names have no place in a message.
+
+    Raises:
+        WireError: it is none of these.
+    """
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
         raise WireError(f"an array has the dtype {str(text)[:60]!r}, where only numbers and strings may be sent")
     try:
         dtype = np.dtype(text)
     except TypeError as error:
         raise WireError(f"an array has the dtype {text!r}, which there is not") from error
-    if dtype.itemsize == 0 or dtype.kind not in _KINDS:
+    if dtype.itemsize == 0 or dtype.kind not in PLAIN_KINDS:
         raise WireError(f"an array has the dtype {text!r}, which holds nothing")
     return dtype

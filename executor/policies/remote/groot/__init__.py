@@ -1,0 +1,1 @@
+"""Policies behind NVIDIA's GR00T inference server: ``groot:HOST:PORT``."""
