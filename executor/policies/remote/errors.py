@@ -37,6 +37,22 @@ class PolicyAnswerError(RemotePolicyError):
     """The server answered with something that is no action chunk of the declared kind."""
 
 
+class PolicyProcessError(HiervlaError):
+    """A policy of another environment whose process does not serve it.
+
+    Attributes:
+        policy: folder or name.
+        python: the interpreter that was to run it.
+        problem: what happened, in words.
+    """
+
+    def __init__(self, policy: str, python: str, problem: str, remedy: str) -> None:
+        super().__init__(f"policy '{policy}' run by '{python}': {problem}. {remedy}.")
+        self.policy = policy
+        self.python = python
+        self.problem = problem
+
+
 class RequestError(HiervlaError, ValueError):
     """A client asked our server for something that cannot be answered; it is told so in these words.
 

@@ -27,6 +27,8 @@ class RemotePolicy:
         named = connection.metadata.get("policy")
         inner = f"/{named}" if isinstance(named, str) and named else ""
         self._id = f"{SCHEME}:{spec.name}{inner}@{connection.url}"
+        # openpi's own servers pass on every key that they are sent, so only those are sent one that ask for it.
+        self._takes_seed = connection.metadata.get("takes_seed") is True
         self._seed = self._call = 0
 
     @property
@@ -49,6 +51,8 @@ class RemotePolicy:
             message = full_request(observation, step, self._seed, self._call)
         else:
             message = request(observation, step, self.spec)
+            if self._takes_seed:
+                message |= {"seed": self._seed, "call": self._call}
         answer = self._connection.ask(message)
         chunk = self._converter.chunk(answer, observation, self._id)
         self._call += 1

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from hiervla.executor.policies.remote.errors import WireError
-from hiervla.executor.policies.remote.wire import PLAIN_KINDS, load_msgpack, plain_dtype
+from hiervla.executor.policies.remote.wire import PLAIN_KINDS, PackingError, load_msgpack, plain_dtype
 
 _ARRAY, _CONFIG = "__ndarray_class__", "__ModalityConfig_class__"
 _MAGIC = b"\x93NUMPY"
@@ -57,6 +57,8 @@ def unpack(data: bytes) -> Any:
         return msgpack.unpackb(data, object_hook=_decode)
     except WireError:
         raise
+    except PackingError as error:
+        raise WireError(str(error), "GR00T") from error
     # msgpack raises its own leaves of ValueError, and for bytes of another kind whatever Python does with them.
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise WireError(f"it is no msgpack ({type(error).__name__}: {error})", "GR00T") from error
