@@ -7,6 +7,7 @@ hand. Without `make` it is our server, with the same small sizes of pi0.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+TRANSFORMERS: Any = importlib.import_module("transformers")
 SERVER = Path(__file__).resolve().parents[2] / "executor/policies/remote/lerobot_server"
 JOINTS = 8
 SIZE = (60, 80)
@@ -73,15 +75,7 @@ def tokenizer(folder: Path) -> None:
 
 def small_vlm(folder: Path) -> None:
     """SmolVLM's configuration and processor with small numbers, in a folder that SmolVLA takes for its model's name."""
-    from transformers import (
-        AutoTokenizer,
-        SmolVLMConfig,
-        SmolVLMImageProcessor,
-        SmolVLMProcessor,
-        SmolVLMVideoProcessor,
-    )
-
-    config = SmolVLMConfig(
+    config = TRANSFORMERS.SmolVLMConfig(
         text_config={
             "model_type": "llama", "vocab_size": 64, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "pad_token_id": 0,
@@ -94,33 +88,33 @@ def small_vlm(folder: Path) -> None:
     )  # fmt: skip
     config.save_pretrained(folder)
     tokenizer(folder)
-    processor = SmolVLMProcessor(
-        image_processor=SmolVLMImageProcessor(), tokenizer=AutoTokenizer.from_pretrained(folder),
-        video_processor=SmolVLMVideoProcessor(),
-    )  # fmt: skip
+    processor = TRANSFORMERS.SmolVLMProcessor(
+        image_processor=TRANSFORMERS.SmolVLMImageProcessor(),
+        tokenizer=TRANSFORMERS.AutoTokenizer.from_pretrained(folder),
+        video_processor=TRANSFORMERS.SmolVLMVideoProcessor(),
+    )
     processor.save_pretrained(folder)
 
 
 def shrink_pi0() -> None:
     """Pi0's class has fixed sizes of billions of parameters; here it is given small ones by the same names."""
     from lerobot.policies.pi0 import modeling_pi0
-    from transformers import SiglipVisionConfig
-    from transformers.models.auto import CONFIG_MAPPING
 
+    mapping, siglip = TRANSFORMERS.CONFIG_MAPPING, TRANSFORMERS.SiglipVisionConfig
     vision = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14, "image_size": 56}
 
-    plain = SiglipVisionConfig.__setattr__
+    plain = siglip.__setattr__
 
     def small(self: Any, name: str, value: Any) -> None:
         plain(self, name, {"projection_dim": 48, "intermediate_size": 64}.get(name, value))
 
-    SiglipVisionConfig.__setattr__ = small
+    siglip.__setattr__ = small
 
     def paligemma() -> Any:
-        return CONFIG_MAPPING["paligemma"](vision_config={"model_type": "siglip_vision_model", **vision})
+        return mapping["paligemma"](vision_config={"model_type": "siglip_vision_model", **vision})
 
     def gemma(**sizes: Any) -> Any:
-        return CONFIG_MAPPING["gemma"](**{**sizes, "vocab_size": 64})
+        return mapping["gemma"](**{**sizes, "vocab_size": 64})
 
     modeling_pi0.CONFIG_MAPPING = {"paligemma": paligemma, "gemma": gemma}
     modeling_pi0.get_gemma_config = lambda variant: SimpleNamespace(

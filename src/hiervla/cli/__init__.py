@@ -26,4 +26,3 @@ def main(args: Sequence[str] | None = None) -> int:
     from hiervla.cli.app import run_app
 
     return run_app(words, debug=debug)
-

@@ -9,7 +9,9 @@ import typer
 
 World = Annotated[str, typer.Option(help="World preset.")]
 Planner = Annotated[str, typer.Option(help="embedded, transformers:NAME, openai:MODEL@URL, or a checkpoint's folder.")]
-Policy = Annotated[str, typer.Option(help="Policy by name, openpi:ws://HOST:PORT, or the folder of a checkpoint.")]
+Policy = Annotated[
+    str, typer.Option(help="Policy by name, openpi:ws://HOST:PORT, groot:HOST:PORT, or a checkpoint's folder.")
+]
 Record = Annotated[Path, typer.Option(metavar="DIR", help="Folder in which the run's record is made.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
