@@ -23,6 +23,7 @@ from hiervla.executor.policies.remote.errors import (
     RemotePolicyError,
     WireError,
 )
+from hiervla.executor.policies.remote.groot import connection as connection_module
 from hiervla.executor.policies.remote.groot.connection import GrootConnection
 from hiervla.executor.policies.remote.groot.policy import GrootPolicy, load
 from hiervla.executor.policies.remote.groot.spec import preset, presets
@@ -198,6 +199,15 @@ def test_bad_answers_are_one_clear_error(answer: Any, kind: type[RemotePolicyErr
             policy.act(seen(), STEP)
         policy.close()
     assert str(caught.value).startswith(f"policy server 'tcp://{at}': ") and "\n" not in str(caught.value)
+
+
+def test_an_answer_that_is_too_large_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "MAX_MESSAGE_BYTES", 4000)
+    with droid(lambda data: b"x" * 5000).running() as at:
+        policy = load(f"{at}?preset=droid", **QUICK)
+        with pytest.raises(PolicyServerUnreachableError, match="the connection broke"):
+            policy.act(seen(), STEP)
+        policy.close()
 
 
 def test_a_silent_server_is_not_waited_for_forever() -> None:

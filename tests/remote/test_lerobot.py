@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import ast
+import pickle
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from websockets.sync.client import connect
 
 from hiervla.cli import main
 from hiervla.executor.policies.remote.errors import PolicyAnswerError, PolicyProcessError, PolicyServerRefusedError
@@ -178,6 +182,17 @@ def test_a_process_serves_it_to_any_client_of_the_protocol(served: LeRobotProces
     connection.close()
 
 
+def test_what_is_no_request_is_answered_in_words(served: LeRobotProcess) -> None:
+    for data, told in (("hello", "it is text"), (b"\xc1", "it is no msgpack"), (pickle.dumps({"a": 1}), "no msgpack")):
+        with connect(served.url, compression=None) as peer:
+            peer.recv()
+            peer.send(data)
+            answer = peer.recv()
+            assert isinstance(answer, str) and told in answer
+    with urllib.request.urlopen(served.url.replace("ws:", "http:") + "/healthz", timeout=30.0) as reply:
+        assert reply.read() == b"OK\n"
+
+
 def test_hiervlas_client_takes_everything_from_the_servers_metadata(served: LeRobotProcess) -> None:
     policy = load(served.url)
     seen = KinematicWorld().observe()
@@ -224,6 +239,10 @@ def test_what_keeps_it_from_being_served_is_one_paragraph(
     assert "'front' is no pair" in told()
     assert main([*serve, "--python", str(python), "--host", "0.0.0.0"]) == 1
     assert "any machine of the network" in told()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main([*serve, "--python", str(python), "--image", f"{TOP}=front", "--port", port]) == 1
+    assert "OSError: [Errno 98]" in told()
     assert main([*serve, "--python", str(python)]) == 1
     error = told()
     assert "it wants the images observation.images.top" in error and "--image KEY=CAMERA" in error
