@@ -150,9 +150,13 @@ def train_policy(
     ] = None,
     eval_trials: Annotated[int, typer.Option(min=1, help="Scenes of each skill in such trials.")] = 4,
 ) -> int:
-    """Train a policy; goes on from its checkpoint when it was interrupted."""
+    """Train a policy; goes on from its checkpoint when it was interrupted.
+
+    On several GPUs: torchrun --nproc-per-node N -m hiervla.cli train policy ...
+    """
     from hiervla.training.policy import Evaluation, TrainSpec
     from hiervla.training.policy import train_policy as train
+    from hiervla.training.team import rank_here
 
     chosen = {"steps": steps, "batch": batch, "lr": lr}
     spec = TrainSpec(
@@ -179,6 +183,8 @@ def train_policy(
         episodes=episodes,
         on_progress=_tell,
     )
+    if rank_here() > 0:
+        return 0
     print(f"weights: {report.path} ({report.steps} steps, {report.samples} samples, {report.seconds:.0f} s)")
     print(", ".join(f"{name} {value:.3g}" for name, value in report.metrics.items()))
     print(f'next: hiervla run "put the red mug on the top shelf" --policy {report.path}')
