@@ -71,15 +71,22 @@ def played_on_ray(scenes: Iterator[tuple[str, int]], job: Job, address: str, wor
 def _connect(ray: Any, address: str, workers: int) -> None:
     # Variables that decide how a scene is drawn and how fast; a worker elsewhere does not inherit them.
     passed = {k: os.environ[k] for k in ("MUJOCO_GL", "OMP_NUM_THREADS") if k in os.environ}
-    options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": passed}} if passed else {}
+    if address == LOCAL:
+        options |= {"num_cpus": workers, "include_dashboard": False}
     try:
-        ray.init(
-            address=address, runtime_env={"env_vars": passed}, log_to_driver=False, logging_level="ERROR", **options
-        )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = f"no Ray cluster at '{address}' ({first})"
-        raise WorkerError(problem, "Start one with `ray start --head`, or use --ray local") from error
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except Exception as error:  # a node that does not come up in time is a plain Exception of Ray's
+        problem = f"there is no Ray cluster to be used at '{address}' ({_root(error)})"
+        raise WorkerError(problem, "Start one with `ray start --head` and name it, or use --ray local") from error
+
+
+def _root(error: BaseException) -> str:
+    """The last line of what first went wrong: a wrong token, say, where Ray says only that it could not connect."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".")[:300] if lines else type(error).__name__
 
 
 def _in_order(ray: Any, scenes: Iterator[tuple[str, int]], job: Job) -> Iterator[Told]:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from hiervla.cli import main
+from hiervla.controllers.envelope import SafeWorld
 from hiervla.executor.policies.features import FeatureSpec, PolicyInput
+from hiervla.representations import JointCommand
 from hiervla.training.arena import Arena
 from hiervla.training.collect import run_collect
 from hiervla.training.demos import DemoError, DemoWriter, Sample, load_demos
@@ -22,6 +24,7 @@ from hiervla.training.multiply.replay import UNMATCHED, choose, joined, moved, r
 from hiervla.training.multiply.sources import Segment, Sources, contact_begins, read_sources
 from hiervla.training.stories import approach
 from hiervla.training.trials import trial_scene
+from tests.training.moments import saved_moment
 
 BLOCK = ObjectFrame("block", np.array([0.01, -0.02, -0.03]), 0.3, math.pi / 2, (0.04, 0.04, 0.04))
 
@@ -187,24 +190,26 @@ def test_without_a_source_nothing_begins(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two real demonstrations of a skill."""
+    """Two real demonstrations of a skill, in one scene."""
     folder = tmp_path_factory.mktemp("few")
-    run_collect(folder, skills=("close_drawer",), episodes=1, seed=3)
-    return folder
+    saved_moment(folder / "states", 5)
+    run_collect(folder / "demos", skills=("close_drawer",), episodes=2, seed=3, states=[folder / "states"])
+    return folder / "demos"
 
 
 def test_motions_are_done_again_in_new_scenes(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["collect", "--from", str(few), "--episodes", "1", "--seed", "8", "--workers", "1", "-o", str(tmp_path)]
-    assert main(words) == 0
-    assert "close_drawer: " in capsys.readouterr().out
-    made, source = load_demos([tmp_path]), load_demos([few])
+    saved_moment(tmp_path / "states", 9)
+    words = ["collect", "--from", str(few), "--episodes", "1", "--seed", "8", "--workers", "1"]
+    assert main([*words, "--from-states", str(tmp_path / "states"), "-o", str(tmp_path / "made")]) == 0
+    assert "close_drawer: 1 of 1 succeeded, 1.00" in capsys.readouterr().out
+    made, source = load_demos([tmp_path / "made"]), load_demos([few])
     recipe = made.headers[0]["recipe"]
     assert recipe["driver"] == "replay" and recipe["skills"] == ["close_drawer"]
     assert recipe["sources"] and set(made.skill) == set(source.skill)
     assert not set(made.episode) & set(source.episode) and made.done.any() and not made.done.all()
     assert made.features == source.features
     # What was made can be multiplied in its turn.
-    assert read_sources([tmp_path]).counts()["close_drawer"] >= 1
+    assert read_sources([tmp_path / "made"]).counts() == {"close_drawer": 1}
 
 
 def attempt_at(few: Path, seed: int, change: Any = None) -> tuple[Any, Arena]:
@@ -227,12 +232,31 @@ def test_success_is_judged_and_not_supposed(few: Path) -> None:
     assert other.reason == UNMATCHED and not other.samples
 
 
-def test_replays_go_through_the_envelope(few: Path) -> None:
-    def wild(one: Segment) -> Segment:
-        return replace(one, rows=one.rows.repeat(1, axis=0))
+def test_replays_go_through_the_envelope(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever the envelope stops for, the replay ends there and is not kept.
+    check = SafeWorld.step
 
-    plain, arena = attempt_at(few, 2, wild)
-    assert not plain.reason.startswith("envelope")
-    with arena.guarded() as safe:
-        assert arena._safe is safe
+    def stopped(self: SafeWorld, command: JointCommand) -> None:
+        if self.time_s > began + 1.0 and self.latched is None:
+            self.stop()
+        check(self, command)
+
+    monkeypatch.setattr(SafeWorld, "step", stopped)
+    began = 0.0
+    episode, arena = attempt_at(few, 2)
+    assert episode.reason.startswith("envelope") and not episode.success and episode.seconds < 3.0
     assert arena._safe is None
+
+
+def test_what_never_succeeds_is_given_up_and_named(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hiervla.training import collect
+
+    def high(paths: Any, skills: Any) -> Sources:
+        found = read_sources(paths, skills)
+        return Sources([replace(s, rows=s.rows + (0, 0, 0.1, 0, 0)) for s in found.segments[:1]])
+
+    monkeypatch.setattr(collect, "read_sources", high)
+    saved_moment(tmp_path / "states", 9)
+    report = run_collect(tmp_path / "made", episodes=1, sources=[few], states=[tmp_path / "states"], attempts=2)
+    assert report.failed == {"close_drawer": 2} and not report.shards and report.useless(2) == list(report.sources)
+    assert report.reasons == {"close_drawer: not": 2} and not report.useless()

@@ -85,7 +85,8 @@ def read_sources(paths: Iterable[str | Path], skills: Sequence[str] = SKILLS) ->
     named = [Path(p) for p in paths]
     found, seen = Sources(), set[tuple[str, int]]()
     folders = [p for p in named if (p / "meta" / "info.json").is_file()]
-    for file in [*shards([p for p in named if p not in folders] if len(folders) < len(named) else ()), *folders]:
+    others = [p for p in named if p not in folders]
+    for file in [*(shards(others) if others else ()), *folders]:
         try:
             demos = load_demos([file])
         except DemoError as error:
