@@ -30,6 +30,7 @@ class CollectReport:
     """What a collection gave.
 
     Attributes:
+        skills: which were wanted and, with sources, can be made of them.
         kept: episodes by skill.
         failed: episodes that failed, by skill; thrown away unless a policy drove.
         unmatched: tasks that no source was like enough for, by skill; only with sources.
@@ -41,6 +42,7 @@ class CollectReport:
         skipped: sources that could not be used.
     """
 
+    skills: tuple[str, ...] = ()
     kept: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     unmatched: Counter[str] = field(default_factory=Counter)
@@ -127,6 +129,7 @@ def run_collect(
         wanted = [s for s in wanted if s in found.counts()]
         scenes = _state_seeds(seed, states, wanted) if states else _scene_seeds(seed, wanted, shares)
         attempts = 50 + 10 * episodes if attempts is None else attempts
+    report.skills = tuple(wanted)
     writer = DemoWriter(_recipe(seed, wanted, policy, segments, shares), FeatureSpec())
 
     def flush() -> None:

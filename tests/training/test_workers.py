@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -189,7 +190,7 @@ def _free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a real cluster: the one of HIERVLA_TEST_RAY, or one that lives as long as these tests."""
-    # On the loopback alone, and no token in the home folder of whoever tests.
+    # No token in the home folder of whoever tests.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'hiervla[ray]' (240 MB)", exc_type=ImportError)
     given = os.environ.get("HIERVLA_TEST_RAY")
@@ -204,9 +205,8 @@ def cluster() -> Iterator[str]:
         "runtime-env-agent-port",
         "metrics-export-port",
     )
-    options = [f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)]
+    options = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
     command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={head}", "--num-cpus=2"]
-    command += ["--node-ip-address=127.0.0.1"]
     environment = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -217,15 +217,15 @@ def cluster() -> Iterator[str]:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
     ) as process:  # fmt: skip
         try:
-            said = ""
+            said, address = "", None
             assert process.stdout is not None
-            for line in process.stdout:
+            # What it says next is how other nodes join it.
+            while address is None and (line := process.stdout.readline()):
                 said += line
-                if "Ray runtime started" in line:
-                    break
-            if process.poll() is not None or "Ray runtime started" not in said:
+                address = re.search(r"ray start --address='([^']+)'", line)
+            if address is None:
                 pytest.skip(f"Ray does not start here: {said[-300:]}")
-            yield f"127.0.0.1:{head}"
+            yield address[1]
         finally:
             process.terminate()
 
@@ -248,8 +248,22 @@ def test_a_cluster_collects_what_one_process_does_though_a_worker_dies(
     assert killed, "a worker was at work"
 
 
-def test_no_cluster_is_one_paragraph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed", exc_type=ImportError)
-    assert main(["collect", "--ray", "nowhere:99999999", "-o", str(tmp_path), "--skill", "pick"]) == 1
+def test_no_cluster_is_one_paragraph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = Cluster(lambda seed: None)
+
+    def init(**options: Any) -> None:
+        assert options["address"] == "head:6379"
+        try:
+            raise RuntimeError("Traceback\n  AuthenticationError: the token is wrong.")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect") from error
+
+    monkeypatch.setattr(refused, "is_initialized", lambda: False)
+    monkeypatch.setattr(refused, "init", init, raising=False)
+    monkeypatch.setattr(ray_workers, "need_ray", lambda: refused)
+    assert main(["collect", "--ray", "head:6379", "-o", str(tmp_path), "--skill", "pick"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "there is no Ray cluster to be used at 'nowhere:99999999'" in said and "Traceback" not in said
+    assert "no Ray cluster to be used at 'head:6379' (AuthenticationError: the token is wrong)" in said
+    assert "Traceback" not in said

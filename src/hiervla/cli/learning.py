@@ -93,10 +93,8 @@ def collect(
 
 
 def _tell_of_sources(report: CollectReport) -> None:
-    for skill in sorted(set(report.kept) | set(report.failed) | set(report.unmatched)):
+    for skill in report.skills:
         kept, tried = report.kept[skill], report.kept[skill] + report.failed[skill]
-        if kept + report.unmatched[skill] == 0 and not any(r.startswith(f"{skill}: ") for r in report.reasons):
-            continue
         share = f", {kept / tried:.2f}" if tried else ""
         unlike = f"; {report.unmatched[skill]} times no source was like enough" if report.unmatched[skill] else ""
         print(f"{skill}: {kept} of {tried} succeeded{share}{unlike}")
