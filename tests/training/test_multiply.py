@@ -90,6 +90,7 @@ def test_what_is_held_moves_as_it_did_wherever_it_sits_in_the_hand() -> None:
     there = ObjectFrame("table", np.zeros(3), 0.0, 0.0, (0.04, 0.04, 0.04), "block", np.array([0.01, 0.0, 0.03]))
     here = replace(there, origin=np.array([0.5, 0.2, 0.0]), offset=np.array([-0.01, 0.005, 0.05]))
     source = segment(there, "place")
+    assert there.offset is not None and here.offset is not None
     rows = moved(source, here, state(yaw=0.3))
     was, now = source.rows[:, :3] - there.offset, rows[:, :3] - here.offset - here.origin
     assert np.allclose(was, now)

@@ -90,7 +90,7 @@ def test_errors_pass_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.story, again.seed) == (WorkerError, str(error), "tidy", 7)
     other = pickle.loads(pickle.dumps(MissingDependencyError("ray", "this", "Do that")))
-    assert isinstance(other, ImportError) and other.what == "ray"
+    assert isinstance(other, MissingDependencyError) and other.what == "ray"
 
 
 def test_bad_weights_are_said_before_a_worker_starts(tmp_path: Path) -> None:
@@ -151,17 +151,19 @@ def test_scenes_come_back_in_order_and_the_rest_is_cancelled(monkeypatch: pytest
 
 
 def test_what_goes_wrong_on_a_cluster_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(lambda seed: cluster.exceptions.RayError("worker crashed\nstack") if seed == 2 else None)
-    results = on_cluster(cluster, monkeypatch)
+    kinds = Cluster(lambda seed: None).exceptions
+    cracked = Cluster(lambda seed: kinds.RayError("worker crashed\nstack") if seed == 2 else None)
+    cracked.exceptions = kinds
+    results = on_cluster(cracked, monkeypatch)
     assert next(results) and next(results)
     with pytest.raises(WorkerError, match="scene seed 2 .*died 3 times, or the cluster is lost .worker crashed"):
         next(results)
     ours, theirs = HiervlaError("the state is damaged."), ZeroDivisionError("1/0")
     for cause, kind, says in ((ours, HiervlaError, "state is damaged"), (theirs, WorkerError, "ZeroDivisionError")):
-        failed = cluster.exceptions.RayTaskError("remote traceback")
+        failed = kinds.RayTaskError("remote traceback")
         failed.cause = cause
         with pytest.raises(kind, match=says):
-            next(on_cluster(_failing(cluster, failed), monkeypatch))
+            next(on_cluster(_failing(cracked, failed), monkeypatch))
 
 
 def _failing(like: Cluster, error: Exception) -> Cluster:
@@ -207,7 +209,14 @@ def cluster() -> Iterator[str]:
         "metrics-export-port",
     )
     options = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={head}", "--num-cpus=2"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        f"--port={head}",
+        "--num-cpus=2",
+    ]
     environment = {
         **os.environ,
         "RAY_USAGE_STATS_ENABLED": "0",
