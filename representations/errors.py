@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class HiervlaError(Exception):
@@ -15,6 +16,16 @@ class HiervlaError(Exception):
 
     exit_code: int = 1
     """Exit status that the command line uses when this error ends a command."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it pass between processes, whatever its leaf's constructor takes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[HiervlaError], args: tuple[Any, ...], state: dict[str, Any]) -> HiervlaError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConventionError(HiervlaError, ValueError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hiervla.controllers.envelope import SafeWorld
 from hiervla.controllers.tracker import ChunkTracker
 from hiervla.executor.policies.features import ee_velocity
 from hiervla.representations import ActionChunk, ImageRef, Keypoint, Keypoints, Observation, Step
@@ -36,6 +39,7 @@ class Arena:
         self.truth = GroundTruth(self.world)
         self.tracker = ChunkTracker()
         self.commanded: list[NDArray[np.float64]] = []
+        self._safe: SafeWorld | None = None
         self.rest()
 
     def __enter__(self) -> Arena:
@@ -91,6 +95,15 @@ class Arena:
         keep = np.array([bool(bits >> k & 1) for k in range(len(points))])
         return np.asarray(points[keep, :2])
 
+    @contextmanager
+    def guarded(self) -> Iterator[SafeWorld]:
+        """Until the end of the block, commands go through the safety envelope, as they do on a robot."""
+        self._safe = SafeWorld(self.world)
+        try:
+            yield self._safe
+        finally:
+            self._safe = None
+
     def observe(self) -> Observation:
         """What the policy may see."""
         return self.world.observe()
@@ -98,7 +111,7 @@ class Arena:
     def run(self, seconds: float) -> None:
         """Let the tracker drive for a while."""
         for _ in range(round(seconds / 0.02)):
-            self.world.step(self.tracker.step(self.world.time_s))
+            (self._safe or self.world).step(self.tracker.step(self.world.time_s))
             self.commanded.append(self.tracker.q.copy())
 
     def accept(self, rows: NDArray[np.float64]) -> None:

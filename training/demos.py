@@ -54,9 +54,15 @@ class DemoWriter:
     features: FeatureSpec
     _rows: dict[str, list[Any]] = field(default_factory=lambda: {c: [] for c in _COLUMNS})
     episodes: int = 0
+    _frames: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, skill: str, samples: Sequence[Sample], episode: int) -> None:
-        """Keep one episode; `episode` identifies it across shards (its seed)."""
+    def add(self, skill: str, samples: Sequence[Sample], episode: int, frame: dict[str, Any] | None = None) -> None:
+        """Keep one episode; `episode` identifies it across shards (its seed).
+
+        With `frame`, which says where its thing was (`ObjectFrame.to_json`), the episode can be multiplied.
+        """
+        if frame is not None:
+            self._frames.append({"episode": episode, "skill": skill, "frame": frame})
         for s in samples:
             values = (
                 s.inputs.points.astype(np.float16),
@@ -85,6 +91,7 @@ class DemoWriter:
             "features": asdict(self.features),
             "episodes": self.episodes,
             "recipe": self.recipe,
+            "frames": self._frames,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -93,6 +100,7 @@ class DemoWriter:
         partial.replace(path)
         self._rows = {c: [] for c in _COLUMNS}
         self.episodes = 0
+        self._frames = []
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hiervla.training.demos import Sample
 from hiervla.training.experts import EXPERTS
 from hiervla.training.experts.motion import Vector, as_actions, follow
 from hiervla.training.experts.state import State, Task
+from hiervla.training.multiply.frames import ObjectFrame, object_frame
 
 HORIZON = 16
 SAMPLE_S = 0.2
@@ -48,6 +49,8 @@ class Episode:
         samples: labelled moments; empty if nothing was recorded.
         boundaries: all chunks, when asked for.
         joints: (T, 7) joint reference of every control tick until the end, when asked for [rad].
+        frame: of what the task is about, before anything moved; only of demonstrations.
+        source: the demonstration that was done again, or "".
     """
 
     task: Task
@@ -57,6 +60,8 @@ class Episode:
     samples: list[Sample] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
     joints: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 7)))
+    frame: ObjectFrame | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def demonstrate(
     """Let the expert do a task from the present pose, erring by `noise`, and keep labelled moments."""
     episode, expert = Episode(task), EXPERTS[task.skill]
     before = arena.state()
+    episode.frame = object_frame(before, task)
     noise = noise or Noise()
     spec = features or FeatureSpec()
     lingering, k, due = 0, 0, 0
@@ -118,11 +124,11 @@ def demonstrate(
             break
         if k >= due:
             due = k + int(rng.integers(2, 5))
-            arena.accept(_err(rows, state, task, noise, rng))
+            arena.accept(err(rows, state, task, noise, rng))
         arena.run(SAMPLE_S)
         episode.seconds += SAMPLE_S
         k += 1
-    return _judge(arena, before, episode, lingering > 0)
+    return judged(arena, before, episode, lingering > 0)
 
 
 def attempt(
@@ -193,10 +199,10 @@ def attempt(
             break
     if judge:
         episode.joints = np.array(arena.commanded[began:])
-    return _judge(arena, before, episode, finished)
+    return judged(arena, before, episode, finished)
 
 
-def _err(
+def err(
     rows: NDArray[np.float64], state: State, task: Task, noise: Noise, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """The expert's rows with an error in place, yaw and sometimes grip."""
@@ -243,7 +249,8 @@ def lost(before: State, state: State, task: Task) -> bool:
     return dropped or (task.skill == "place" and state.held is None and thing.upright < 0.9)
 
 
-def _judge(arena: Arena, before: State, episode: Episode, finished: bool) -> Episode:
+def judged(arena: Arena, before: State, episode: Episode, finished: bool) -> Episode:
+    """Say by ground truth, a moment later, whether an episode came out well."""
     arena.run(0.3)
     episode.reason = verdict(arena, before, episode.task) or ("done" if finished else "timed out")
     episode.success = episode.reason == "done"
@@ -287,4 +294,4 @@ def verdict(arena: Arena, before: State, task: Task) -> str:
     return ""
 
 
-__all__ = ["Boundary", "Episode", "Noise", "attempt", "demonstrate", "hover", "verdict"]
+__all__ = ["Boundary", "Episode", "Noise", "attempt", "demonstrate", "err", "hover", "judged", "lost", "verdict"]

@@ -1,4 +1,4 @@
-"""Training of policies on demonstrations: any family, resumable, deterministic, on one CPU core or a GPU."""
+"""Training of policies on demonstrations: any family, resumable, deterministic, on one CPU core or several GPUs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from hiervla.executor.policies.chunks import ChunkPolicy
 from hiervla.training.augment import into_frames
 from hiervla.training.demos import load_demos
+from hiervla.training.team import Team, team
 from hiervla.training.trainer import Trainer, TrainingError, TrainSpec
 from hiervla.training.trials import run_trial
 
@@ -82,6 +83,8 @@ def train_policy(
 ) -> TrainReport:
     """Train on shards and write weights.
 
+    Processes that torchrun or `accelerate launch` started share every batch; the first of them writes and reports.
+
     Args:
         data: shards, or folders of shards, from `hiervla collect`; or LeRobot datasets exported from them.
         out: folder for `model.safetensors` and `config.json`.
@@ -93,7 +96,7 @@ def train_policy(
             `budget_s`.
         budget_s: wall time after which training stops wherever it is; the schedule is fitted to it [s].
         threads: torch threads.
-        device: torch device.
+        device: torch device; of several processes with ``cuda``, each takes a GPU of its own.
         version: id that the trained policy will have; default "<family>-1".
         card: more facts for the config (seed, command, scores).
         evaluation: try the policy in simulation as it trains. The time that takes is not counted in `budget_s`.
@@ -106,6 +109,7 @@ def train_policy(
         CheckpointError: the checkpoint belongs to another training, or the weights to start from cannot be read.
         UnknownNameError: there is no such family.
         TrainingError: settings that do not go together, or not with this machine.
+        TeamError: torchrun started several processes, and they cannot meet or share a batch.
     """
     torch.set_num_threads(threads)
     spec = spec or TrainSpec()
@@ -114,56 +118,74 @@ def train_policy(
     if episodes is not None:
         demos = demos.some(episodes, spec.seed)
     into_frames(demos)
-    trainer = Trainer(demos, spec, device, init, encoder_only=encoder_only, bank=bank)
-    checkpoint = Path(work) / "checkpoint.pt" if work is not None else None
-    if checkpoint is not None and checkpoint.exists():
-        trainer.resume(checkpoint)
+    began = time.monotonic()
+    with team(device) as together:
+        trainer = Trainer(demos, spec, together.device, init, encoder_only=encoder_only, bank=bank, team=together)
+        checkpoint = Path(work) / "checkpoint.pt" if work is not None else None
+        if checkpoint is not None and checkpoint.exists():
+            trainer.resume(checkpoint)
+        _train(trainer, together, version, checkpoint, budget_s, evaluation, on_progress)
+        metrics = trainer.validate() if together.first else {}
+        facts = {
+            "training": {
+                **asdict(spec),
+                "done_steps": trainer.step,
+                "minutes": round(trainer.seconds / 60.0, 1),
+                "train_samples": len(trainer.train_rows),
+                "episodes": len(np.unique(demos.episode)),
+                "processes": together.size,
+                "validation": metrics,
+                "evaluations": trainer.evaluations,
+            },
+            **(card or {}),
+        }
+        if together.first:
+            trainer.policy(version).save(out, **facts)
+    seconds = time.monotonic() - began
+    return TrainReport(
+        trainer.step, seconds, len(trainer.train_rows), metrics, tuple(trainer.evaluations), Path(out)
+    )  # fmt: skip
+
+
+def _train(
+    trainer: Trainer,
+    together: Team,
+    version: str,
+    checkpoint: Path | None,
+    budget_s: float | None,
+    evaluation: Evaluation | None,
+    on_progress: Progress | None,
+) -> None:
+    """Steps until the end of the schedule or of the budget; the first process's clock is everybody's."""
+    spec = trainer.spec
     began = told = saved = time.monotonic()
-    trying = 0.0
-    spent_before = trainer.seconds
+    trying, spent_before = 0.0, trainer.seconds
     while trainer.step < spec.steps:
         elapsed = time.monotonic() - began - trying
-        if budget_s is not None and trainer.seconds >= budget_s:
-            break
         share = trainer.step / spec.steps
         if budget_s is not None:
-            share = max(share, trainer.seconds / budget_s)
+            trainer.seconds, share = together.agree([trainer.seconds, max(share, trainer.seconds / budget_s)])
+            if trainer.seconds >= budget_s:
+                break
         loss = trainer.train_step(share)
         now = time.monotonic()
         trainer.seconds = spent_before + now - began - trying
-        if on_progress is not None and (now - told > 10.0 or trainer.step == spec.steps):
+        if on_progress is not None and together.first and (now - told > 10.0 or trainer.step == spec.steps):
             told = now
             on_progress({"step": trainer.step, "steps": spec.steps, "loss": loss, "elapsed_s": elapsed})
-        if evaluation is not None and trainer.step % evaluation.every == 0:
+        if evaluation is not None and together.first and trainer.step % evaluation.every == 0:
             found = {"step": float(trainer.step), **_evaluate(trainer.policy(version), evaluation)}
             trainer.evaluations.append(found)
             trying += time.monotonic() - now
             if on_progress is not None:
                 on_progress(found)
-        if checkpoint is not None and now - saved > 120.0:
+        if checkpoint is not None and together.agree([float(now - saved > 120.0)])[0]:
             saved = now
             trainer.save(checkpoint)
-            trainer.policy(version).save(checkpoint.parent / "latest")
+            if together.first:
+                trainer.policy(version).save(checkpoint.parent / "latest")
     if checkpoint is not None:
         trainer.save(checkpoint)
-    metrics = trainer.validate()
-    facts = {
-        "training": {
-            **asdict(spec),
-            "done_steps": trainer.step,
-            "minutes": round(trainer.seconds / 60.0, 1),
-            "train_samples": len(trainer.train_rows),
-            "episodes": len(np.unique(demos.episode)),
-            "validation": metrics,
-            "evaluations": trainer.evaluations,
-        },
-        **(card or {}),
-    }
-    trainer.policy(version).save(out, **facts)
-    seconds = time.monotonic() - began
-    return TrainReport(
-        trainer.step, seconds, len(trainer.train_rows), metrics, tuple(trainer.evaluations), Path(out)
-    )  # fmt: skip
 
 
 def success(policy: ChunkPolicy[Any], skill: str, trials: int, first_seed: int = EVALUATION_SEED) -> int:

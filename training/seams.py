@@ -15,9 +15,9 @@ import numpy as np
 from hiervla.executor.policies.base import SKILLS
 from hiervla.representations import UnknownNameError
 from hiervla.training.arena import Arena
-from hiervla.training.collect import reachable
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
+from hiervla.training.stories import reachable
 from hiervla.training.tasks import FAMILIES, sample_task
 from hiervla.worlds.tabletop.sampling import Request, sample_scene, turn_for_grasp
 from hiervla.worlds.tabletop.specs import DRAWER_TRAVEL, HOME_TCP, ObjectSpec, SceneSpec

@@ -22,6 +22,7 @@ from hiervla.representations.errors import CheckpointError, HiervlaError
 from hiervla.training.augment import Batch, augment, off_the_point
 from hiervla.training.bank import encoded
 from hiervla.training.demos import DemoSet
+from hiervla.training.team import Team
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -90,6 +91,7 @@ class Trainer:
         *,
         encoder_only: bool = False,
         bank: str | Path | None = None,
+        team: Team | None = None,
     ) -> None:
         """Set up.
 
@@ -101,11 +103,13 @@ class Trainer:
             encoder_only: take no more than that from weights of the same family either.
             bank: with a frozen encoder, the file of encoded samples; made where it is missing. Trainings of other
                 families on the same data, encoder and seed can share it.
+            team: processes that train together; all of them make a trainer with the same arguments.
 
         Raises:
             UnknownNameError: there is no such family.
             CheckpointError: the weights to start from cannot be read.
             TrainingError: settings that do not go together.
+            TeamError: the batch cannot be shared evenly.
         """
         if spec.freeze_encoder and init is None:
             raise TrainingError("--freeze-encoder", "leaves a random encoder as it is", "Give --init as well")
@@ -113,6 +117,8 @@ class Trainer:
         self.demos = demos
         self.spec = spec
         self.device = torch_device(device)
+        self.team = team or Team(device=device)
+        self._part = self.team.part(spec.batch)
         self._autocast = precision(spec.precision, self.device)
         self.step = 0
         self.seconds = 0.0
@@ -128,17 +134,21 @@ class Trainer:
         self._policy_class = policy_class(spec.family)
         base = self._begin(init, encoder_only)
         self.network = base.to(self.device).train()
+        self.team.begin_alike(self.network.state_dict().values())
         self.average = copy.deepcopy(self.network)
         if spec.freeze_encoder:
             for parameter in self.network.shared():
                 parameter.requires_grad_(False)
-            self._bank = encoded(self._encoded, self.network.shared(), spec, len(demos), bank)
+            with self.team.one_by_one() if bank is not None else nullcontext():
+                self._bank = encoded(self._encoded, self.network.shared(), spec, len(demos), bank)
         self.optimiser = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             lr=spec.lr, weight_decay=spec.weight_decay, betas=(0.9, 0.98),
         )  # fmt: skip
         # fp16 has so small a range that gradients vanish unless they are scaled up.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
+        if self.team.size > 1:
+            self._own_noise()
 
     def _begin(self, init: str | Path | None, encoder_only: bool) -> ChunkNet:
         actions = self.demos.actions[self.train_rows]
@@ -165,18 +175,20 @@ class Trainer:
         lr = spec.lr * warm * (0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * min(share, 1.0))))
         for group in self.optimiser.param_groups:
             group["lr"] = float(lr)
+        # All of a team draw the whole batch, and each takes its part.
         chosen = np.sort(self.rng.choice(len(self.train_rows), spec.batch, p=self._weights))
         with self._autocast:
             if spec.freeze_encoder:
-                found = self._bank.pick(self.rng.integers(spec.copies, size=spec.batch), chosen)
+                found = self._bank.pick(self.rng.integers(spec.copies, size=spec.batch)[self._part], chosen[self._part])
                 context, actions, verdict = (torch.from_numpy(a).to(self.device) for a in found)
             else:
-                batch = self._changed(self.train_rows[chosen], self.rng)
+                batch = tuple(a[self._part] for a in self._changed(self.train_rows[chosen], self.rng))
                 points, valid, proprio, skill, actions, verdict = (torch.from_numpy(a).to(self.device) for a in batch)
                 context = self.network.encode(points, valid, proprio, skill)
             loss = self._loss(context, actions, verdict)
         self.optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
+        self.team.average(p.grad for p in self.network.parameters())
         self._scaler.unscale_(self.optimiser)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._scaler.step(self.optimiser)
@@ -185,7 +197,14 @@ class Trainer:
         decay = min(spec.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
-        return float(loss.detach())
+        told = loss.detach().float()
+        self.team.average([told])
+        return float(told)
+
+    def _own_noise(self) -> None:
+        """Draw other noise than the rest of the team from here on: theirs is for other samples."""
+        seed = np.random.SeedSequence([self.spec.seed, 4, self.step, self.team.rank]).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(seed) % 2**63)
 
     def _changed(self, rows: np.ndarray[Any, Any], rng: np.random.Generator) -> Batch:
         off = None
@@ -250,7 +269,14 @@ class Trainer:
         return json.dumps([kept, self.network.spec.to_json(), len(self.demos)], sort_keys=True)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint from which :meth:`resume` continues as if nothing had happened."""
+        """Write a checkpoint from which :meth:`resume` continues as if nothing had happened.
+
+        All of a team call it, and the first one writes.
+        """
+        noise = self.team.collected(torch.get_rng_state())
+        on_gpu = self.team.collected(torch.cuda.get_rng_state(self.device)) if self.device.type == "cuda" else None
+        if not self.team.first:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         state = {
@@ -263,14 +289,14 @@ class Trainer:
             "seconds": self.seconds,
             "evaluations": self.evaluations,
             "rng": json.dumps(self.rng.bit_generator.state),
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "noise": noise,
+            "gpu_noise": on_gpu,
         }
         torch.save(state, partial)
         partial.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Continue from a checkpoint.
+        """Continue from a checkpoint, of as many processes or of another number; then the noise alone is another.
 
         Raises:
             CheckpointError: it is unreadable, or of other data or hyperparameters.
@@ -280,6 +306,8 @@ class Trainer:
             state = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise CheckpointError(str(path), f"cannot be read ({error})", remedy) from error
+        if "noise" not in state:
+            raise CheckpointError(str(path), "was written by an older version", remedy)
         if state["identity"] != self._identity():
             raise CheckpointError(str(path), "belongs to other data or hyperparameters", remedy)
         self.network.load_state_dict(state["network"])
@@ -289,9 +317,13 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.evaluations = list(state["evaluations"])
         self.rng.bit_generator.state = json.loads(state["rng"])
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        noise, on_gpu = state["noise"], state["gpu_noise"]
+        if len(noise) != self.team.size:
+            self._own_noise()
+            return
+        torch.set_rng_state(noise[self.team.rank])
+        if on_gpu is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(on_gpu[self.team.rank], self.device)
 
 
 def torch_device(name: str) -> torch.device:

@@ -9,10 +9,10 @@ import numpy as np
 from hiervla.executor.policies.base import SKILLS, Policy
 from hiervla.representations import UnknownNameError
 from hiervla.training.arena import Arena
-from hiervla.training.collect import HOME, approach
 from hiervla.training.episodes import Episode, attempt
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
+from hiervla.training.stories import HOME, approach
 from hiervla.worlds.tabletop.sampling import Request, sample_scene
 
 SPREAD = 0.5

@@ -10,13 +10,14 @@ import pytest
 from hiervla.executor.policies.base import SKILLS
 from hiervla.representations import ActionChunk, Observation, Step, UnknownNameError
 from hiervla.training.arena import Arena, as_chunk
-from hiervla.training.collect import HOME, approach, run_collect
+from hiervla.training.collect import run_collect
 from hiervla.training.demos import load_demos
 from hiervla.training.episodes import Noise, attempt, demonstrate, verdict
 from hiervla.training.experts import tasks
 from hiervla.training.experts.motion import Waypoint, as_actions, follow, turn
 from hiervla.training.experts.state import Task
 from hiervla.training.experts.surfaces import along
+from hiervla.training.stories import HOME, approach
 from hiervla.training.trials import run_trial, trial_scene, trial_task
 
 CALM = Noise(wander_m=0.0, near_m=0.0, turn_rad=0.0, kick=0.0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from hiervla.training.collect import CollectReport
 
 train_app = typer.Typer(help="Train the learned parts.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -42,8 +45,29 @@ def collect(
             help="Begin in moments that `skills handoff --states` saved; may be given again.", show_default=False
         ),
     ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Multiply these demonstrations: their motions, carried to new scenes; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    attempts: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Give a skill up after so many tries; with --from, 50 and 10 an episode.", show_default=False
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Play the scenes on a Ray cluster: host:port, ray://host:port, auto; local starts one here.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
-    """Have scripted experts make demonstrations in simulation, for `train policy`."""
+    """Make demonstrations in simulation, for `train policy`: by scripted experts, or out of a few demonstrations."""
     from hiervla.executor.policies.base import SKILLS
     from hiervla.training.collect import run_collect
 
@@ -56,11 +80,33 @@ def collect(
         budget_s=None if minutes is None else 60.0 * minutes,
         policy=policy,
         states=tuple(from_states or ()),
+        sources=tuple(sources or ()),
+        attempts=attempts,
+        ray=ray,
         on_progress=lambda so_far: _tell({f"{name} episodes": n for name, n in sorted(so_far.kept.items())}),
     )
+    if sources:
+        _tell_of_sources(report)
     print(f"demonstrations: {out} ({report.samples} samples, {report.seconds:.0f} s)")
     print(f"next: hiervla train policy {out}")
     return 0
+
+
+def _tell_of_sources(report: CollectReport) -> None:
+    for skill in report.skills:
+        kept, tried = report.kept[skill], report.kept[skill] + report.failed[skill]
+        share = f", {kept / tried:.2f}" if tried else ""
+        unlike = f"; {report.unmatched[skill]} times no source was like enough" if report.unmatched[skill] else ""
+        print(f"{skill}: {kept} of {tried} succeeded{share}{unlike}")
+    for reason, count in report.reasons.most_common(8):
+        print(f"  failed {count} times: {reason}")
+    useless = report.useless()
+    if useless:
+        print(f"never succeeded in 5 tries or more: {', '.join(useless)}")
+    if report.skipped:
+        print(f"left out: {len(report.skipped)} sources")
+    for skip in report.skipped[:10]:
+        print(f"  {skip.source}: {skip.reason}")
 
 
 @train_app.command("policy")
@@ -102,9 +148,13 @@ def train_policy(
     ] = None,
     eval_trials: Annotated[int, typer.Option(min=1, help="Scenes of each skill in such trials.")] = 4,
 ) -> int:
-    """Train a policy; goes on from its checkpoint when it was interrupted."""
+    """Train a policy; goes on from its checkpoint when it was interrupted.
+
+    On several GPUs: torchrun --nproc-per-node N -m hiervla.cli train policy ...
+    """
     from hiervla.training.policy import Evaluation, TrainSpec
     from hiervla.training.policy import train_policy as train
+    from hiervla.training.team import rank_here
 
     chosen = {"steps": steps, "batch": batch, "lr": lr}
     spec = TrainSpec(
@@ -131,6 +181,8 @@ def train_policy(
         episodes=episodes,
         on_progress=_tell,
     )
+    if rank_here() > 0:
+        return 0
     print(f"weights: {report.path} ({report.steps} steps, {report.samples} samples, {report.seconds:.0f} s)")
     print(", ".join(f"{name} {value:.3g}" for name, value in report.metrics.items()))
     print(f'next: hiervla run "put the red mug on the top shelf" --policy {report.path}')
