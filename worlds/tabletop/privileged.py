@@ -79,7 +79,7 @@ class GroundTruth:
         mujoco.mju_quat2Mat(matrix, state[3:])
         pose[:3, :3] = matrix.reshape(3, 3)
         pose[:3, 3] = state[:3]
-        return self._world.in_base(pose)
+        return self._world._in_base(pose)
 
     def position(self, object_id: str) -> NDArray[np.float64]:
         """Centre of an object's bottom face now, (3,) [m]."""

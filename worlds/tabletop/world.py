@@ -116,7 +116,7 @@ class TabletopWorld:
         return Proprioception(
             q=self._data.qpos[self._built.arm_qpos],
             dq=self._data.qvel[self._built.arm_dofs],
-            T_world_ee=self.in_base(pose),
+            T_world_ee=self._in_base(pose),
             gripper_width_m=float(self._data.qpos[self._built.finger_qpos].sum()),
             gripper_effort_n=self._servo.effort,
             time_s=self.time_s,
@@ -131,7 +131,7 @@ class TabletopWorld:
         self._track(*checked(command))
         self._ticks += 1
 
-    def in_base(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _in_base(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
         """A pose (4, 4) of the model's frame in the frame of the robot's base, which is the world frame here."""
         base = self._built.T_root_base
         return pose if base is None else np.asarray(np.linalg.inv(base) @ pose)
@@ -207,7 +207,7 @@ class TabletopWorld:
             rgb=rgb,
             depth_m=depth,
             K=intrinsics(float(self._model.cam_fovy[camera]), *self._size),
-            T_world_camera=self.in_base(extrinsics(self._mirror, camera)),
+            T_world_camera=self._in_base(extrinsics(self._mirror, camera)),
             time_s=self.time_s,
         )
 

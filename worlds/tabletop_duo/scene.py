@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from hiervla.representations._base import Typed, Vec2
+from hiervla.worlds.base import SharedSpace
 from hiervla.worlds.tabletop.sampling import Request, SceneRequestError, sample_scene
 from hiervla.worlds.tabletop.specs import GRIPPER, SceneSpec
 
@@ -22,6 +23,9 @@ Arm = Literal["left", "right"]
 ARMS: Final[tuple[Arm, ...]] = ("left", "right")
 SHARED_BIN_XY: Final[Vec2] = (0.20, 0.47)
 """Middle of the bin in either base frame [m]; the bases stand twice as far from each other."""
+SHARED_SPACE: Final = SharedSpace(name="bin", normal=(0.0, 1.0, 0.0), free_m=0.27, entered_m=0.61)
+"""Both reach over the bin. Either arm alone keeps to its own side of 0.27 m; one that has the space may go to 0.61 m,
+which leaves 60 mm between the two: more than what is carried stands out beyond a hand."""
 _TRIES: Final = 60
 _USUAL: Final[tuple[Request, ...]] = (("can", None, "table"), ("block", None, "table"), ("mug", None, "table"))
 

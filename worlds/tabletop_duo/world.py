@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from hiervla.representations import CameraError, JointCommand, UnknownNameError
-from hiervla.worlds.base import CONTROL_PERIOD_S
+from hiervla.worlds.base import CONTROL_PERIOD_S, SharedSpace
 from hiervla.worlds.tabletop import snapshots
 from hiervla.worlds.tabletop.model import TabletopModel, place_scene
 from hiervla.worlds.tabletop.rendering import OffscreenRenderer
@@ -21,7 +22,7 @@ from hiervla.worlds.tabletop.servo import SUBSTEPS, ArmServo
 from hiervla.worlds.tabletop.spill import Spill
 from hiervla.worlds.tabletop.world import CAMERAS, TabletopWorld, checked, start_posture
 from hiervla.worlds.tabletop_duo.model import build_duo
-from hiervla.worlds.tabletop_duo.scene import ARMS, DuoScene
+from hiervla.worlds.tabletop_duo.scene import ARMS, SHARED_SPACE, DuoScene
 
 _SETTLE_TICKS = 15
 _EXTRA = (7, 7, 1, 1)
@@ -62,7 +63,7 @@ class DuoWorld:
         for camera in cameras:
             if camera not in CAMERAS:
                 raise CameraError(camera, "does not exist in this world", f"Choose from {', '.join(CAMERAS)}")
-        self.scene = scene
+        self._scene = scene
         built = build_duo(scene, width, height)
         self._model = built["left"].mj
         self._data = mujoco.MjData(self._model)
@@ -76,7 +77,7 @@ class DuoWorld:
         for number, (arm, view) in enumerate(self._views.items()):
             q = start_posture(2 * scene.seed + number, None, home_noise)
             width_m = place_scene(built[arm], self._data, q)
-            view.servo.rest(q)
+            view._servo.rest(q)
             still[arm] = JointCommand(q=q, dq=np.zeros_like(q), gripper_width_m=width_m, time_s=0.0)
         for _ in range(_SETTLE_TICKS):
             self.step(still)
@@ -86,6 +87,24 @@ class DuoWorld:
     def time_s(self) -> float:
         """Simulated time since the start [s]; one clock for both arms."""
         return self._ticks * CONTROL_PERIOD_S
+
+    def shared_space(self, arm: str) -> SharedSpace:
+        """The space above the bin and beside it, which both arms can enter, in an arm's base frame.
+
+        Raises:
+            UnknownNameError: there is no such arm.
+        """
+        self.arm(arm)
+        return SHARED_SPACE
+
+    def T_root_base(self, arm: str) -> NDArray[np.float64]:
+        """(4, 4) pose of an arm's base in the root frame, as it is mounted.
+
+        Raises:
+            UnknownNameError: there is no such arm.
+        """
+        self.arm(arm)
+        return self._scene.T_root_base(arm)
 
     def arm(self, name: str) -> ArmView:
         """One arm as a world of its own.
@@ -104,31 +123,31 @@ class DuoWorld:
             ConventionError: a command has not seven joints, or is not finite; nothing moves.
             UnknownNameError: a command is for no arm of this world.
         """
-        aims = {self.arm(name).name_of_arm: checked(command) for name, command in commands.items()}
+        aims = {self.arm(name)._arm: checked(command) for name, command in commands.items()}
         for name, view in self._views.items():
-            servo = view.servo
-            q, dq, width = aims.get(name, (servo.q_ref, np.zeros_like(servo.dq_ref), view.width))
+            servo = view._servo
+            q, dq, width = aims.get(name, (servo.q_ref, np.zeros_like(servo.dq_ref), view._width))
             servo.aim(q, dq, width)
-            view.width = width
+            view._width = width
         for substep in range(SUBSTEPS):
             for view in self._views.values():
-                view.servo.drive(self._data, substep)
+                view._servo.drive(self._data, substep)
             mujoco.mj_step(self._model, self._data)
         for view in self._views.values():
-            view.servo.feel(self._data)
-            view.spill.wipe(self._data)
+            view._servo.feel(self._data)
+            view._spill.wipe(self._data)
         self._ticks += 1
 
     def snapshot(self) -> bytes:
         """The whole state of both arms and all things; see `SnapshotWorld.snapshot`."""
         extra = []
         for view in self._views.values():
-            servo = view.servo
-            extra += [servo.q_ref, servo.dq_ref, np.array([servo.effort]), np.array([view.width])]
-        left, right = (view.spill.mask for view in self._views.values())
+            servo = view._servo
+            extra += [servo.q_ref, servo.dq_ref, np.array([servo.effort]), np.array([view._width])]
+        left, right = (view._spill.mask for view in self._views.values())
         extra.append(np.array([float(right)]))  # forty bits, exact in a float
         return snapshots.pack(
-            self._model, self._data, scene=self.scene, extra=extra, ticks=self._ticks, spill_mask=left
+            self._model, self._data, scene=self._scene, extra=extra, ticks=self._ticks, spill_mask=left
         )
 
     def restore(self, snapshot: bytes) -> None:
@@ -138,13 +157,13 @@ class DuoWorld:
             SnapshotError: the bytes are no snapshot of a world with this layout.
         """
         sizes = (*_EXTRA, *_EXTRA, 1)
-        state = snapshots.unpack(snapshot, self._model, scene=self.scene, extra_sizes=sizes)
+        state = snapshots.unpack(snapshot, self._model, scene=self._scene, extra_sizes=sizes)
         mujoco.mj_setState(self._model, self._data, state.physics, snapshots.STATE)
         masks = (state.spill_mask, int(state.extra[-1][0]))
         for number, (view, mask) in enumerate(zip(self._views.values(), masks, strict=True)):
             q, dq, effort, width = state.extra[4 * number : 4 * number + 4]
-            view.servo.q_ref, view.servo.dq_ref, view.servo.effort = q, dq, float(effort[0])
-            view.width, view.spill.mask = float(width[0]), mask
+            view._servo.q_ref, view._servo.dq_ref, view._servo.effort = q, dq, float(effort[0])
+            view._width, view._spill.mask = float(width[0]), mask
         self._ticks = state.ticks
 
     def renderer(self) -> OffscreenRenderer:
@@ -170,51 +189,45 @@ class ArmView(TabletopWorld):
     """One arm of a :class:`DuoWorld` as a world: its own base frame, its own cameras, the common clock.
 
     Its :meth:`step` moves this arm alone for a tick, while the other one stays where it was told to be.
-
-    Attributes:
-        name_of_arm: "left" or "right".
-        servo: of the arm.
-        spill: on its half of the table.
-        width: gripper opening that was commanded last [m].
     """
 
     def __init__(
         self, duo: DuoWorld, arm: str, built: TabletopModel, cameras: tuple[str, ...], depth: bool | Collection[str]
     ) -> None:
         """See :meth:`DuoWorld.arm`; a view is not made by itself."""
-        self.duo = duo
-        self.name_of_arm = arm
+        self._duo = duo
+        self._arm = arm
         self._built = built
         self._model, self._data, self._mirror = duo._model, duo._data, duo._mirror
         self._cameras, self._size = cameras, duo._size
         self._depth = frozenset((cameras if depth else ()) if isinstance(depth, bool) else depth)
-        self.servo = self._servo = ArmServo(built)
-        self.spill = self._spill = Spill(built)
+        self._servo = ArmServo(built)
+        self._spill = Spill(built)
         self._renderer = None
-        self.width = 0.0
+        self._width = 0.0
 
     @property
     def time_s(self) -> float:
         """The common clock [s]."""
-        return self.duo.time_s
+        return self._duo.time_s
 
     def step(self, command: JointCommand) -> None:
         """Track a command for one tick with the other arm at rest; see :meth:`DuoWorld.step`."""
-        self.duo.step({self.name_of_arm: command})
+        self._duo.step({self._arm: command})
 
     def snapshot(self) -> bytes:
         """The state of the whole world, both arms."""
-        return self.duo.snapshot()
+        return self._duo.snapshot()
 
     def restore(self, snapshot: bytes) -> None:
         """Bring the whole world, both arms, back to a state."""
-        self.duo.restore(snapshot)
+        self._duo.restore(snapshot)
 
     def close(self) -> None:
         """Nothing: the world that the arm is part of is closed by whoever built it."""
 
     def _rendering(self, name: str) -> tuple[OffscreenRenderer, int]:
-        self._renderer = self.duo.renderer()
+        self._renderer = self._duo.renderer()
         return super()._rendering(name)
 
 
