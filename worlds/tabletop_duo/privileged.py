@@ -23,11 +23,10 @@ class DuoTruth:
         self._world = world
         self._model: mujoco.MjModel = world._model
         self.halves = {arm: GroundTruth(world.arm(arm)) for arm in ARMS}
-        self._side = {}
-        for body in range(self._model.nbody):
-            arm, _, name = self._model.body(body).name.partition("_")
-            if arm in ARMS and name in _ROBOT:
-                self._side[body] = arm
+        robot = {f"{arm}_{name}": arm for arm in ARMS for name in _ROBOT}
+        names = [self._model.body(body).name for body in range(self._model.nbody)]
+        self._robot = {body: robot[name] for body, name in enumerate(names) if name in robot}
+        self._fingers = {arm: [names.index(f"{arm}_{finger}") for finger in panda.FINGER_NAMES] for arm in ARMS}
 
     def facts(self) -> frozenset[tuple[str, ...]]:
         """Both halves in symbols, each fact with its arm in front: ``("left", "on", "can_0", "bin")``."""
@@ -38,17 +37,11 @@ class DuoTruth:
 
         A thing that one arm holds counts as part of it.
         """
-        held = {}
-        for arm, truth in self.halves.items():
-            thing = truth.held()
-            if thing is not None:
-                held[int(self._model.body(f"{arm}_{thing}").id)] = arm
-        side = {**self._side, **held}
         bodies = self._model.geom_bodyid
-        found = set()
-        for one, other in self._world._data.contact.geom:
-            a, b = int(bodies[one]), int(bodies[other])
-            if min(one, other) >= 0 and {side.get(a), side.get(b)} == set(ARMS):
-                names = sorted((self._model.body(a).name, self._model.body(b).name))
-                found.add((names[0], names[1]))
-        return tuple(sorted(found))
+        pairs = {(int(bodies[a]), int(bodies[b])) for a, b in self._world._data.contact.geom if min(a, b) >= 0}
+        side = dict(self._robot)
+        for arm, fingers in self._fingers.items():
+            left, right = ({b if a == f else a for a, b in pairs if f in (a, b)} for f in fingers)
+            side |= dict.fromkeys((left & right) - self._robot.keys(), arm)
+        met = {tuple(sorted(pair)) for pair in pairs if {side.get(body) for body in pair} == set(ARMS)}
+        return tuple(sorted((self._model.body(a).name, self._model.body(b).name) for a, b in met))
