@@ -1,9 +1,9 @@
-"""Two arms, one plan: the same scenes and words once with both arms at the same time, once with one arm after the other.
+"""Two arms, one plan: the same scenes and words once with both arms at the same time, once with one after the other.
 
-Planner, policies and verdicts see camera images only; success is the goal, checked on the simulator's ground truth after
-the run, and after every control tick it is checked whether the arms touch each other. "Clear" asks for everything on the
-table, six things in twelve steps; "pair" names one thing on either side in one sentence, two things in four steps.
-The time saved is that of the robots, over the scenes in which both ways reached the goal.
+Planner, policies and verdicts see camera images only; success is the goal, checked on the simulator's ground truth
+after the run, and after every control tick it is checked whether the arms touch each other. "Clear" asks for all that
+stands on the table, six things in twelve steps; "pair" names one thing on either side in one sentence, two things in
+four steps. The time saved is that of the robots, over the scenes in which both ways reached the goal.
 
     python -m benchmarks.duo --quick     # 1 scene of each kind
     python -m benchmarks.duo --full      # 6 scenes of each kind

@@ -31,7 +31,7 @@ from hiervla.worlds.base import ArmsWorld
 from hiervla.worlds.tabletop_duo.scene import DuoScene
 
 Mind = tuple[Planner, Callable[[str], Policy]]
-"""What one arm thinks with: a planner, and what gives the policy of a name. Both keep state, so each arm has its own."""
+"""What one arm thinks with: a planner, and what gives the policy of a name. Both keep state: each arm has its own."""
 
 
 class ArmsAgent:

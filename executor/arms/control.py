@@ -199,4 +199,3 @@ def _with_dependents(plan: Plan, steps: list[Step]) -> set[str]:
         if found & set(plan.step(step_id).depends_on):
             found.add(step_id)
     return found
-

@@ -100,7 +100,9 @@ def _sharing(record: RunRecord) -> Divergence | None:
         assert refusal is not None, "an answer is a plan or a refusal"
         again = PlanRefused(**common, refusal=refusal)
     differs = difference(final, again)
-    return None if differs is None else Divergence(record.number(final.id), final.id, final.time_s, final.type, *differs)
+    return (
+        None if differs is None else Divergence(record.number(final.id), final.id, final.time_s, final.type, *differs)
+    )
 
 
 def _shared_again(

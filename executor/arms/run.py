@@ -137,9 +137,7 @@ class ArmsRun:
             loops = {}
             for arm, share in shares.items():
                 planners[arm].begin_with(share.plan)
-                control = ArmControl(
-                    arm, claims, self._fences[arm], joint, self._control, one_by_one=asked.one_by_one
-                )
+                control = ArmControl(arm, claims, self._fences[arm], joint, self._control, one_by_one=asked.one_by_one)
                 loops[arm] = partial(self._loop, arm, share, planners[arm], recorders[arm], control)
             results = self._conductor.run(loops)
             return self._end(asked, folder, joint, _ending(results, claims), plan.plan, results, claims)
@@ -197,9 +195,7 @@ class ArmsRun:
         joint.sync()
         return found
 
-    def _loop(
-        self, arm: str, share: Share, planner: ArmPlanner, recorder: Recorder, control: ArmControl
-    ) -> RunResult:
+    def _loop(self, arm: str, share: Share, planner: ArmPlanner, recorder: Recorder, control: ArmControl) -> RunResult:
         """One arm's part, from its first event to its last."""
         body = self._body(arm, recorder)
         parts = Parts(
@@ -310,4 +306,3 @@ def _ending(results: Mapping[str, RunResult], claims: Claims) -> Ending:
         worked = any(r.outcome == "succeeded" for r in results.values())
         return Ending("succeeded" if worked else "nothing_to_do", messages)
     return Ending(min((r.outcome for r in bad), key=_WORST.index), messages)
-

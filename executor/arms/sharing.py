@@ -97,7 +97,7 @@ def share_out(instruction: str, arms: Sequence[str], ask: Ask, where: Where) -> 
 
 
 def shared(plan: Plan, arms: Sequence[str]) -> Shared:
-    """A plan whose steps all have an arm, as one for all arms; what one arm's step moves, another's may have to wait for.
+    """A plan whose steps all have an arm, as one for all: what one arm's step moves, another's may have to wait for.
 
     Args:
         plan: as somebody gave it, with an arm at each step.
@@ -181,7 +181,9 @@ def assigned(plan: Plan, arms: Sequence[str], able: Callable[[str, Sequence[Step
     for group in _groups(plan):
         given = {s.arm for s in group if s.arm is not None}
         if unknown := given - set(arms):
-            raise PlanError(f"step {group[0].id}", f"there is no arm '{min(unknown)}'", f"Choose from {', '.join(arms)}")
+            raise PlanError(
+                f"step {group[0].id}", f"there is no arm '{min(unknown)}'", f"Choose from {', '.join(arms)}"
+            )
         if len(given) > 1:
             problem = f"'{group[0]}' and what follows are for {' and '.join(sorted(given))}"
             raise PlanError(f"step {group[0].id}", problem, "Let one hand put down what it picked up")

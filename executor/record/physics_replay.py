@@ -117,7 +117,7 @@ def of_one_robot(record: RunRecord) -> None:
         problem = f"it is the {manifest.arm} arm's part of a run of several arms, and the others moved too"
         raise ReplayError(record.path, problem, "Replay the record of the whole run, which is the folder around it")
     if manifest.arms:
-        problem = f"it is of a run of several arms ({', '.join(manifest.arms)}), which cannot be rebuilt for one robot or left at a step"
+        problem = f"it is of a run of several arms ({', '.join(manifest.arms)}), which cannot be left at a step"
         raise ReplayError(record.path, problem, "Run again, with another instruction or with ArmsAgent.run(plan=...)")
 
 

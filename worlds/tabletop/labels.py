@@ -45,9 +45,7 @@ class Segmentation:
         return {name: int(n) for name, n in zip(self.names, counts, strict=True) if n >= min_pixels}
 
 
-def label_geoms(
-    model: mujoco.MjModel, scene: SceneSpec, prefix: str = ""
-) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def label_geoms(model: mujoco.MjModel, scene: SceneSpec, prefix: str = "") -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Label of each geom (ngeom,) and the names that the labels index.
 
     Args:

@@ -166,7 +166,7 @@ class DuoWorld:
             view._width, view._spill.mask = float(width[0]), mask
         self._ticks = state.ticks
 
-    def renderer(self) -> OffscreenRenderer:
+    def _drawing(self) -> OffscreenRenderer:
         """What draws for both arms' cameras; made at the first image."""
         if self._renderer is None:
             self._renderer = OffscreenRenderer(self._model, *self._size)
@@ -227,7 +227,7 @@ class ArmView(TabletopWorld):
         """Nothing: the world that the arm is part of is closed by whoever built it."""
 
     def _rendering(self, name: str) -> tuple[OffscreenRenderer, int]:
-        self._renderer = self._duo.renderer()
+        self._renderer = self._duo._drawing()
         return super()._rendering(name)
 
 
