@@ -3,7 +3,8 @@
 Planner, policies and verdicts see camera images only; success is the goal, checked on the simulator's ground truth
 after the run, and after every control tick it is checked whether the arms touch each other. "Clear" asks for all that
 stands on the table, six things in twelve steps; "pair" names one thing on either side in one sentence, two things in
-four steps. The time saved is that of the robots, over the scenes in which both ways reached the goal.
+four steps. The time saved is that of the robots, over the scenes in which both ways reached the goal. Runs that the
+folder of --record holds already are not run again: their commands are, in the same physics, to judge them.
 
     python -m benchmarks.duo --quick     # 1 scene of each kind
     python -m benchmarks.duo --full      # 6 scenes of each kind
@@ -15,13 +16,16 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.common import arguments, finish, rate
 
 if TYPE_CHECKING:
     from hiervla.executor.arms.agent import ArmsAgent
-    from hiervla.representations import JointCommand
+    from hiervla.executor.record.reader import RunRecord
+    from hiervla.representations import JointCommand, Plan
+    from hiervla.representations.events import RunFinished
     from hiervla.worlds.tabletop_duo.scene import DuoScene
 
 FAMILIES = ("clear", "pair")
@@ -51,38 +55,69 @@ class Trial:
 
 
 def run_trial(agent: ArmsAgent, family: str, seed: int, one_by_one: bool, record: str | None) -> Trial:
-    """Run one scene and judge it by ground truth."""
-    from hiervla.worlds.tabletop_duo.privileged import DuoTruth
+    """Run one scene and judge it by ground truth; one that is on record already is judged by its commands."""
+    from hiervla.executor.arms.records import parts_of, ticks_of
     from hiervla.worlds.tabletop_duo.scene import sample_duo_scene
+
+    scene = sample_duo_scene(seed)
+    words, goal = task(family, scene)
+    began = time.perf_counter()
+    known = None if record is None else _on_record(Path(record), words, seed, one_by_one)
+    with _watched(scene) as world:
+        if known is None:
+            result = agent.run(words, seed=seed, scene=scene, world=world, record=record, one_by_one=one_by_one)
+            plan, outcome, robot_s = result.plan, str(result.outcome), result.duration_s
+        else:
+            run, shared, finished = known
+            plan, outcome, robot_s = shared, str(finished.outcome), finished.time_s
+            ticks = ticks_of(parts_of(run))
+            for k in range(max(map(len, ticks.values()))):
+                world.step({arm: told[k].command for arm, told in ticks.items() if k < len(told)})
+        return Trial(
+            success=all(world.truth.place(arm, thing) in places for arm, thing, places in goal),
+            outcome=outcome,
+            robot_s=robot_s,
+            collisions=world.touched,
+            plan=() if plan is None else tuple(f"{s.arm}: {s}" for s in plan.steps),
+            wall_s=time.perf_counter() - began,
+        )
+
+
+def _watched(scene: DuoScene) -> Any:
+    """A world that counts the control ticks after which the arms touch."""
+    from hiervla.worlds.tabletop_duo.privileged import DuoTruth
     from hiervla.worlds.tabletop_duo.world import DuoWorld
 
     class Watched(DuoWorld):
-        """Counts the ticks after which the arms touch."""
-
-        truth: DuoTruth | None = None
         touched = 0
+        truth: DuoTruth | None = None
 
         def step(self, commands: Mapping[str, JointCommand]) -> None:
             super().step(commands)
             if self.truth is not None:
                 self.touched += bool(self.truth.collisions())
 
-    scene = sample_duo_scene(seed)
-    words, goal = task(family, scene)
-    began = time.perf_counter()
-    with Watched(scene) as world:
-        world.truth = truth = DuoTruth(world)
-        result = agent.run(words, seed=seed, scene=scene, world=world, record=record, one_by_one=one_by_one)
-        facts = truth.facts()
-        plan = () if result.plan is None else tuple(f"{s.arm}: {s}" for s in result.plan.steps)
-        return Trial(
-            success=all(any((arm, "on", thing, place) in facts for place in places) for arm, thing, places in goal),
-            outcome=result.outcome,
-            robot_s=result.duration_s,
-            collisions=world.touched,
-            plan=plan,
-            wall_s=time.perf_counter() - began,
-        )
+    world = Watched(scene)
+    world.truth = DuoTruth(world)
+    return world
+
+
+def _on_record(
+    folder: Path, words: str, seed: int, one_by_one: bool
+) -> tuple[RunRecord, Plan | None, RunFinished] | None:
+    """A run of this kind that the folder holds, with its plan and its end; None where there is none."""
+    from hiervla.executor.arms.claims import CELL
+    from hiervla.executor.record.reader import RunRecord
+    from hiervla.representations.events import PlanProposed, ResourcesClaimed
+
+    for path in sorted(p.parent for p in folder.glob("*/manifest.json")):
+        run = RunRecord.open(path)
+        if (run.manifest.instruction, run.manifest.seed) != (words, seed) or run.finished is None:
+            continue
+        if any(CELL in claim.resources for claim in run.of(ResourcesClaimed)) == one_by_one:
+            plan = next((e.plan for e in reversed(list(run.of(PlanProposed))) if e.told is None), None)
+            return run, plan, run.finished
+    return None
 
 
 def task(family: str, scene: DuoScene) -> tuple[str, list[tuple[str, str, tuple[str, ...]]]]:
@@ -101,7 +136,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, help="scenes of each kind, instead of 1 (quick) or 6 (full)")
     parser.add_argument("--planner", default="embedded")
     parser.add_argument("--policy", default="flow")
-    parser.add_argument("--record", help="keep the run records in this folder")
+    parser.add_argument("--record", help="keep the runs' records in this folder, and go on from what it holds")
     args = parser.parse_args()
     from hiervla.executor.arms.agent import ArmsAgent
 

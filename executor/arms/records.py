@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.physics_replay import Divergence as Parting
 from hiervla.executor.record.physics_replay import ReplayReport, compare, world_snapshot
 from hiervla.executor.record.reader import RunRecord
+from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import Divergence, difference
 from hiervla.executor.replay.decisions import DecisionReplay, replay_decisions
 from hiervla.representations import Plan, Refusal
@@ -29,6 +31,27 @@ def parts_of(record: RunRecord) -> dict[str, RunRecord]:
         RecordError: one is missing or damaged.
     """
     return {arm: RunRecord.open(record.path / arm) for arm in record.manifest.arms}
+
+
+def ticks_of(parts: Mapping[str, RunRecord]) -> dict[str, list[Tick]]:
+    """Every control tick of each arm; the first of all arms was the same tick of their world, and so on.
+
+    Raises:
+        CorruptRecordError: a stream is damaged.
+    """
+    return {arm: list(part.ticks()) for arm, part in parts.items()}
+
+
+def scene_of(record: RunRecord) -> DuoScene:
+    """The scene that a run was carried out in.
+
+    Raises:
+        ReplayError: the record tells of none.
+    """
+    try:
+        return DuoScene.model_validate_json(json.dumps(record.manifest.world_config["scene"]))
+    except (KeyError, ValueError) as error:
+        raise ReplayError(record.path, f"its scene cannot be read ({error})", "Replay a run that has one") from error
 
 
 def broken_claim(record: RunRecord) -> str | None:
@@ -129,16 +152,12 @@ def replay_physics(record: RunRecord) -> ReplayReport:
         RecordError: a record is damaged.
     """
     parts = parts_of(record)
-    ticks = {arm: list(part.ticks()) for arm, part in parts.items()}
+    ticks = ticks_of(parts)
     length = max(len(t) for t in ticks.values())
     if not length:
         raise ReplayError(record.path, "it holds no commands", "Replay a run in which the robot moved")
     snapshots = [(e.ticks, arm, e) for arm, part in parts.items() for e in part.of(SnapshotTaken)]
-    try:
-        scene = DuoScene.model_validate(record.manifest.world_config["scene"], strict=False)
-    except (KeyError, ValueError) as error:
-        raise ReplayError(record.path, f"its scene cannot be read ({error})", "Replay a run that has one") from error
-    world = arms_preset(record.manifest.world).build(scene)
+    world = arms_preset(record.manifest.world).build(scene_of(record))
     compared = 0
     try:
         views = {arm: world.arm(arm) for arm in ticks}

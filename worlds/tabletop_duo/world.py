@@ -73,7 +73,7 @@ class DuoWorld:
         self._ticks = 0
         self._views = {arm: ArmView(self, arm, built[arm], tuple(cameras), depth) for arm in ARMS}
         mujoco.mj_resetData(self._model, self._data)
-        still = {}
+        still: dict[str, JointCommand] = {}
         for number, (arm, view) in enumerate(self._views.items()):
             q = start_posture(2 * scene.seed + number, None, home_noise)
             width_m = place_scene(built[arm], self._data, q)
