@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hiervla.executor.screening import Reach, beyond_reach
 from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
-from hiervla.planner.seeing import NoVisionError, Seeing
-from hiervla.representations import Observation, Plan, Refusal, SeenThing, Step
+from hiervla.planner.wrapping import PlannerWrapper
+from hiervla.representations import Observation, Plan, Refusal, Step
 from hiervla.skills import Belief, SkillLibrary
 
 
-class ArmPlanner:
+class ArmPlanner(PlannerWrapper):
     """Stands before a planner that looks through one arm's cameras, and leaves to others what the arm cannot reach.
 
     An arm's camera also shows things on another arm's side. Steps about such things are left out, with what needs
@@ -30,21 +28,11 @@ class ArmPlanner:
             skills: the library.
             reach: what keeps the arm from a hover pose.
         """
-        self.rejected: tuple[RejectedAttempt, ...] = ()
+        super().__init__(inner)
         self._arm = arm
-        self._inner = inner
         self._skills = skills
         self._reach = reach
         self._share: Plan | None = None
-
-    @property
-    def id(self) -> str:
-        """The inner planner's."""
-        return self._inner.id
-
-    def __getattr__(self, name: str) -> Any:
-        """What else the inner planner has: ``looks_over``, ``kinds``."""
-        return getattr(self._inner, name)
 
     def begin_with(self, share: Plan) -> None:
         """Answer the first question with the arm's share of a plan, pointed at in the image that comes with it."""
@@ -57,8 +45,7 @@ class ArmPlanner:
             fresh = self.refresh(observation, share, context)
             if fresh is not None:
                 return fresh
-        answer = self._inner.plan(observation, instruction, context)
-        self.rejected = self._inner.rejected
+        answer = super().plan(observation, instruction, context)
         return answer if isinstance(answer, Refusal) else self.within_reach(observation, answer)
 
     def within_reach(self, observation: Observation, plan: Plan) -> Plan | Refusal:
@@ -80,26 +67,8 @@ class ArmPlanner:
             remaining=tuple(i for i in plan.remaining if i not in lost),
         )
 
-    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
-        """See :class:`hiervla.planner.base.Planner`."""
-        fresh = self._inner.refresh(observation, plan, context)
-        self.rejected = self._inner.rejected
-        return fresh
-
-    def ground(self, observation: Observation, step: Step) -> Step:
-        """See :class:`hiervla.planner.base.Planner`."""
-        return self._inner.ground(observation, step)
-
-    def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
-        """See :class:`hiervla.planner.seeing.Seeing`."""
-        if not isinstance(self._inner, Seeing):
-            raise NoVisionError(self.id)
-        found = self._inner.things(observation, context)
-        self.rejected = self._inner.rejected
-        return found
-
     def _problem(self, observation: Observation, step: Step) -> str | None:
         arms = self._skills.get(step.skill, place=f"step {step.id} of the plan").signature.resources.arms
         if arms and arms != (self._arm,):
             return f"step {step.id} ('{step}') is for {' and '.join(arms)}"
-        return beyond_reach(step, observation, Belief(), self._inner, self._skills, self._reach)
+        return beyond_reach(step, observation, Belief(), self.inner, self._skills, self._reach)

@@ -121,7 +121,13 @@ def run_once(
     if any(p.name == world for p in arms_presets()):
         from hiervla.cli.arms import run_arms
 
-        asked = {"--program": program is not None, "--break": bool(breaks), "--listen": listen, "--emit": bool(emit)}
+        asked = {
+            "--program": program is not None,
+            "--break": bool(breaks),
+            "--listen": listen,
+            "--emit": bool(emit),
+            "--judge": bool(judge),
+        }
         return run_arms(
             instruction,
             world=world,
