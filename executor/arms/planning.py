@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hiervla.executor.arms.sharing import groups
 from hiervla.executor.screening import Reach, beyond_reach
 from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
 from hiervla.planner.wrapping import PlannerWrapper
@@ -50,13 +51,18 @@ class ArmPlanner(PlannerWrapper):
 
     def within_reach(self, observation: Observation, plan: Plan) -> Plan | Refusal:
         """A plan without the steps that the arm cannot reach; a refusal where none is left."""
-        lost: dict[str, str] = {}
-        for step_id in plan.remaining:
-            step = plan.step(step_id)
-            needed = next((n for n in step.depends_on if n in lost), None)
-            problem = f"step {step_id} ('{step}') needs step {needed}" if needed else self._problem(observation, step)
-            if problem is not None:
-                lost[step_id] = problem
+        steps = [plan.step(i) for i in plan.remaining]
+        problems = {s.id: self._problem(observation, s) for s in steps}
+        lost = {step_id: problem for step_id, problem in problems.items() if problem is not None}
+        found = -1
+        while found != len(lost):
+            found = len(lost)
+            for group in groups(plan):
+                for step in group:
+                    # What cannot be put down is not picked up either.
+                    because = next((n for n in (*step.depends_on, *(s.id for s in group)) if n in lost), None)
+                    if because is not None:
+                        lost.setdefault(step.id, f"step {step.id} ('{step}') goes with step {because}")
         raw = plan.provenance.raw_text if plan.provenance is not None and plan.provenance.raw_text else plan.goal
         self.rejected += tuple(RejectedAttempt(raw, f"left to another arm: {why}") for why in lost.values())
         if lost and len(lost) == len(plan.remaining):

@@ -141,7 +141,7 @@ def _once(shares: Mapping[str, Share], where: Where) -> dict[str, Share]:
             if arm == other or spot is None or at is None or np.linalg.norm(spot - at) > _SAME_M:
                 continue
             loser, left = (arm, step) if load[arm] > load[other] else (other, twin)
-            group = next(g for g in _groups(shares[loser].plan) if left.id in {s.id for s in g})
+            group = next(g for g in groups(shares[loser].plan) if left.id in {s.id for s in g})
             load[loser] -= len(group)
             lost[loser] |= {s.id for s in group}
     return {
@@ -178,7 +178,7 @@ def assigned(plan: Plan, arms: Sequence[str], able: Callable[[str, Sequence[Step
     """
     load = dict.fromkeys(arms, 0)
     of_step: dict[str, str] = {}
-    for group in _groups(plan):
+    for group in groups(plan):
         given = {s.arm for s in group if s.arm is not None}
         if unknown := given - set(arms):
             raise PlanError(
@@ -196,7 +196,7 @@ def assigned(plan: Plan, arms: Sequence[str], able: Callable[[str, Sequence[Step
     return plan.replace(steps=tuple(s.replace(arm=of_step.get(s.id, s.arm)) for s in plan.steps))
 
 
-def _groups(plan: Plan) -> list[tuple[Step, ...]]:
+def groups(plan: Plan) -> list[tuple[Step, ...]]:
     """Steps that one hand has to do: from a pick to what puts the thing down."""
     found: list[list[Step]] = []
     for step_id in plan.remaining:

@@ -15,6 +15,7 @@ from hiervla.cli import main
 from hiervla.controllers.fence import Fence
 from hiervla.controllers.shape import ArmShape
 from hiervla.executor.arms.agent import ArmsAgent
+from hiervla.executor.arms.planning import ArmPlanner
 from hiervla.executor.arms.records import broken_claim, replay_arms, replay_physics
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import SeveralArmsError, arms_preset, rebuild_world
@@ -23,6 +24,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import MemoryRecorder
 from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicArms, KinematicWorld, LinePolicy, ScriptedPlanner, step_at
+from hiervla.planner.base import PlannerContext
 from hiervla.representations import JointCommand, Keypoints, Plan, PlanError, Refusal, SkillSignature, Step, Verdict
 from hiervla.representations.events import ResourcesClaimed, RunStarted
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
@@ -265,6 +267,40 @@ def test_what_lies_on_the_other_arms_side_is_left_to_it() -> None:
     assert result.outcome == "succeeded", result.message
     assert result.plan is not None
     assert [s.id for s in result.plan.steps] == ["left.s2", "right.s1"]
+
+
+def test_what_cannot_be_put_down_is_not_picked_up() -> None:
+    pick = step_at("s1", "pick", NEAR, object="red mug")
+    place = step_at("s2", "place", (0.4, 0.8, 0.0), object="red mug", target="top shelf").replace(depends_on=("s1",))
+    again = step_at("s3", "pick", NEAR, object="red mug").replace(depends_on=("s1",))
+    planner = ArmPlanner("left", ScriptedPlanner([plan(touch("s4"), pick, place, again)]), LIBRARY, only_near)
+    seen = KinematicWorld().observe()
+    answer = planner.plan(seen, "tidy up", PlannerContext())
+    assert isinstance(answer, Plan)
+    assert [(s.id, s.arm) for s in answer.steps] == [("s4", "left")]
+    assert [r.problem for r in planner.rejected] == [
+        "left to another arm: step s2 ('place(red mug, top shelf)') is out of the arm's reach: too far",
+        "left to another arm: step s1 ('pick(red mug)') goes with step s2",
+        "left to another arm: step s3 ('pick(red mug)') goes with step s1",
+    ]
+    alone = ArmPlanner("left", ScriptedPlanner([plan(pick, place)]), LIBRARY, only_near)
+    refused = alone.plan(seen, "tidy up", PlannerContext())
+    assert isinstance(refused, Refusal) and "not for the left arm" in refused.message
+
+
+def only_near(hover: np.ndarray, yaw: float) -> str | None:
+    return "too far" if hover[1] > 0.6 else None
+
+
+class Pick(Touch):
+    signature = SkillSignature(name="pick", doc="pick a thing up")
+
+
+class Place(Touch):
+    signature = SkillSignature(name="place", doc="put a thing down")
+
+
+LIBRARY = SkillLibrary([Pick(), Place(), Touch()])
 
 
 def test_a_given_plan_goes_where_it_can_be_done_and_says_where_it_cannot() -> None:
