@@ -17,7 +17,7 @@ from hiervla.executor.record.physics_replay import ReplayReport, compare, world_
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import Divergence, difference
-from hiervla.executor.replay.decisions import DecisionReplay, replay_decisions
+from hiervla.executor.replay.decisions import DecisionReplay, is_idle, replay_decisions
 from hiervla.representations import Plan, Refusal
 from hiervla.representations.events import PlanProposed, PlanRefused, ResourcesClaimed, RunStarted, SnapshotTaken
 from hiervla.skills import SkillLibrary
@@ -76,7 +76,7 @@ class ArmsReplay:
     Attributes:
         sharing: where the plan of all arms comes out as another one from the same answers; None where it does not.
         claims: where two arms had the same at the same time; None where they never had.
-        arms: replay of each arm's part.
+        arms: replay of each arm's part; those of which nothing was asked are left out.
     """
 
     sharing: Divergence | None
@@ -97,8 +97,9 @@ def replay_arms(record: RunRecord, *, skills: SkillLibrary | None = None) -> Arm
         RecordError: a record is damaged.
     """
     library = skills if skills is not None else SkillLibrary.load()
-    parts = {arm: replay_decisions(part, skills=library) for arm, part in parts_of(record).items()}
-    return ArmsReplay(_sharing(record), broken_claim(record), parts)
+    busy = {arm: part for arm, part in parts_of(record).items() if not is_idle(part)}
+    found = {arm: replay_decisions(part, skills=library) for arm, part in busy.items()}
+    return ArmsReplay(_sharing(record), broken_claim(record), found)
 
 
 def _sharing(record: RunRecord) -> Divergence | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -173,7 +173,7 @@ class ArmsRun:
                 joint.emit(PlanProposed, time_s=now_s, plan=answer, reason=f"{arm} was asked: {words}", told=told)
             return answer
 
-        def able(arm: str, steps: tuple[Step, ...]) -> bool:
+        def able(arm: str, steps: Sequence[Step]) -> bool:
             ids = {s.id for s in steps}
             alone = tuple(s.replace(depends_on=tuple(n for n in s.depends_on if n in ids)) for s in steps)
             part = Plan(goal=asked.instruction, steps=alone, remaining=tuple(s.id for s in alone))

@@ -26,7 +26,7 @@ from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicArms, KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.planner.base import PlannerContext
 from hiervla.representations import JointCommand, Keypoints, Plan, PlanError, Refusal, SkillSignature, Step, Verdict
-from hiervla.representations.events import ResourcesClaimed, RunStarted
+from hiervla.representations.events import PlanRefused, ResourcesClaimed, RunStarted
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
 
 NEAR = (0.5, -0.05, 0.0)
@@ -394,3 +394,17 @@ def test_a_fence_has_a_horizontal_normal_and_opens_outwards() -> None:
         Fence("bin", (0.0, 0.0, 1.0), 0.2, 0.4)
     with pytest.raises(ValueError, match="cannot open"):
         Fence("bin", (0.0, 1.0, 0.0), 0.4, 0.2)
+
+
+def test_from_the_shell_the_shipped_parts_say_what_no_arm_can_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["run", "put the purple plate in the drawer", "--world", "tabletop-duo", "--seed", "1", "-q"]
+    assert main([*asked, "--record", str(tmp_path)]) == 1
+    assert "refused: No arm can do 'put the purple plate in the drawer'" in capsys.readouterr().out
+    (folder,) = tmp_path.iterdir()
+    record = RunRecord.open(folder)
+    assert replay_arms(record).identical
+    assert len(list(record.of(PlanRefused))) == 3, "each arm's answer, and the one of all"
+    assert main([*asked, "--emit", "boxes", "--record", str(tmp_path)]) == 2
+    assert "--emit: world 'tabletop-duo' has several arms" in " ".join(capsys.readouterr().err.split())

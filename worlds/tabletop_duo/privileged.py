@@ -23,7 +23,7 @@ class DuoTruth:
     def __init__(self, world: DuoWorld) -> None:
         self._world = world
         self._model: mujoco.MjModel = world._model
-        self.halves = {arm: GroundTruth(world.arm(arm)) for arm in ARMS}
+        self.halves: dict[str, GroundTruth] = {arm: GroundTruth(world.arm(arm)) for arm in ARMS}
         robot = {f"{arm}_{name}": arm for arm in ARMS for name in _ROBOT}
         names = [self._model.body(body).name for body in range(self._model.nbody)]
         self._robot = {body: robot[name] for body, name in enumerate(names) if name in robot}

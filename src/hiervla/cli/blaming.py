@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from hiervla.executor.blame import Blame
     from hiervla.executor.blame.trial import Witnesses
+    from hiervla.executor.record.physics_replay import of_one_robot
     from hiervla.executor.record.reader import RunRecord
 
 
@@ -31,6 +32,8 @@ def blame(
     from hiervla.executor.record.reader import RunRecord
 
     record = RunRecord.open(run)
+    if record.manifest.arms:
+        of_one_robot(record)
     witnesses = _witnesses(record)
     try:
         found = judge(record, witnesses, budget_s=budget)
