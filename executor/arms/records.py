@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hiervla.controllers.envelope import world_snapshot
 from hiervla.executor.arms.run import SHARED_OUT, place_of
 from hiervla.executor.arms.sharing import Shared, share_out, shared
 from hiervla.executor.presets import arms_preset
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.physics_replay import Divergence as Parting
-from hiervla.executor.record.physics_replay import ReplayReport, compare, world_snapshot
+from hiervla.executor.record.physics_replay import ReplayReport, compare
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import Divergence, difference
@@ -115,14 +116,12 @@ def _sharing(record: RunRecord) -> Divergence | None:
     if final is None:
         return None  # the run was killed before there was a plan
     found = _shared_again(record, answers, final)
-    plan, refusal = (found.plan, None) if isinstance(found, Shared) else (None, found)
+    at, now_s = final.id, final.time_s
     again: PlanProposed | PlanRefused
-    common = {"id": final.id, "time_s": final.time_s}
-    if plan is not None:
-        again = PlanProposed(**common, plan=plan, reason=SHARED_OUT)
+    if isinstance(found, Shared):
+        again = PlanProposed(id=at, time_s=now_s, plan=found.plan, reason=SHARED_OUT)
     else:
-        assert refusal is not None, "an answer is a plan or a refusal"
-        again = PlanRefused(**common, refusal=refusal)
+        again = PlanRefused(id=at, time_s=now_s, refusal=found)
     differs = difference(final, again)
     return (
         None if differs is None else Divergence(record.number(final.id), final.id, final.time_s, final.type, *differs)

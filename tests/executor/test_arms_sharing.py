@@ -68,7 +68,7 @@ def test_a_request_that_names_nothing_is_for_all_and_one_that_names_its_thing_fo
 def test_a_sentence_with_a_thing_on_either_side_is_taken_apart() -> None:
     one, other = "throw the red can away", "put the blue mug on the top shelf"
     whole, parts = f"{one} and {other}", f"{one} | {other}"
-    answers = {
+    answers: dict[tuple[str, str], Plan | Refusal] = {
         ("left", whole): no("blue mug", parts), ("right", whole): no("red can", parts),
         ("left", one): tidy("red can"), ("right", one): no("red can"),
         ("left", other): no("blue mug"), ("right", other): tidy("blue mug"),
@@ -91,7 +91,7 @@ def test_a_sentence_with_a_thing_on_either_side_is_taken_apart() -> None:
 
 def test_one_thing_that_both_see_is_picked_up_once() -> None:
     words = "clear the table"
-    answers = {("left", words): tidy("red can", "red mug"), ("right", words): tidy("orange can")}
+    answers: Answers = {("left", words): tidy("red can", "red mug"), ("right", words): tidy("orange can")}
     same = share(words, answers, {"left red can": (0.3, 0.4, 0.0), "right orange can": (0.31, 0.42, 0.0)})
     assert who(same) == {
         "pick red mug": "left", "place red mug": "left", "pick orange can": "right", "place orange can": "right",

@@ -139,8 +139,8 @@ def show_arms(record: RunRecord, *, as_json: bool) -> None:
         print_tree(out, view)
     first = next((arm for arm, view in views.items() if view.steps), None)
     if first is not None:
-        part = shlex.quote(str(record.path / first))
-        out.print(Text(f"what an arm saw and meant in a step: hiervla inspect {part} --step 1", style="dim"))
+        folder = shlex.quote(str(record.path / first))
+        out.print(Text(f"what an arm saw and meant in a step: hiervla inspect {folder} --step 1", style="dim"))
 
 
 def verify_arms(run: Path, found: VerifyReport) -> None:

@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     from hiervla.executor.blame import Blame
     from hiervla.executor.blame.trial import Witnesses
-    from hiervla.executor.record.physics_replay import of_one_robot
     from hiervla.executor.record.reader import RunRecord
 
 
@@ -33,6 +32,8 @@ def blame(
 
     record = RunRecord.open(run)
     if record.manifest.arms:
+        from hiervla.executor.record.physics_replay import of_one_robot
+
         of_one_robot(record)
     witnesses = _witnesses(record)
     try:
