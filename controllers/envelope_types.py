@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import Field, FiniteFloat
 
+from hiervla.controllers.fence import Fence
 from hiervla.controllers.kinematics import panda_limits
 from hiervla.controllers.limits import JointLimits, Workspace
 from hiervla.representations._base import Typed
@@ -29,6 +30,7 @@ class Check(StrEnum):
     LAG = "lag"
     WORKSPACE = "workspace"
     TABLE = "table"
+    SPACE = "space"
     TRACKING = "tracking"
     GRIPPER = "gripper"
     STOP = "stop"
@@ -71,6 +73,7 @@ class EnvelopeLimits:
         gross_depth_m: commands this far below the table or outside the workspace are refused [m].
         tracking_rad: a joint this far from its command is blocked, which is refused [rad].
         tracking_every: ticks between looks at the measured joints.
+        fence: where another arm's space begins; None for an arm that is alone.
     """
 
     joints: JointLimits = field(default_factory=panda_limits)
@@ -87,6 +90,7 @@ class EnvelopeLimits:
     gross_depth_m: float = 0.05
     tracking_rad: float = 0.25
     tracking_every: int = 5
+    fence: Fence | None = None
 
     def __post_init__(self) -> None:
         robot, mine = panda_limits(), self.joints

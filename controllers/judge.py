@@ -116,6 +116,10 @@ class Judge:
         place = self.shape.place(q)
         below = limits.table_z - limits.table_tolerance_m - place.lowest_m
         outside = float(np.maximum(box.low - place.ee_position, place.ee_position - box.high).max())
+        fence = limits.fence
+        over = -np.inf if fence is None else self.shape.extent(fence.normal) - fence.limit_m
+        if fence is not None and over > max(outside, below):
+            return over, Check.SPACE, f"the arm would go {over * 1000:.0f} mm too far into the space '{fence.name}'"
         if outside > below:
             return outside, Check.WORKSPACE, f"the tool would leave its workspace by {outside * 1000:.0f} mm"
         return below, Check.TABLE, f"{place.lowest_body} would go {below * 1000:.0f} mm too deep into the table"

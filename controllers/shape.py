@@ -69,6 +69,13 @@ class ArmShape:
             ee_position=np.array(data.site_xpos[self._site]),
         )
 
+    def extent(self, direction: ArrayLike) -> float:
+        """How far the arm reaches along a unit vector (3,) in the posture that was placed last [m]."""
+        data, along = self._data, np.asarray(direction, dtype=np.float64)
+        rotations = data.xmat[self._bodies].reshape(-1, 3, 3)
+        far = data.xpos[self._bodies] @ along + np.einsum("i,pij,pj->p", along, rotations, self._points) + self._radii
+        return float(far.max())
+
     def lift_direction(self, q: ArrayLike) -> Array:
         """(7,) gradient of the lowest point's height over the joints [m/rad]."""
         data = self._data

@@ -26,7 +26,7 @@ from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Control, LetItRun
 from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy, make_policy
-from hiervla.executor.presets import WorldPreset, world_preset
+from hiervla.executor.presets import SeveralArmsError, WorldPreset, arms_presets, world_preset
 from hiervla.executor.record.manifest import ForkOf, Manifest, new_run_folder
 from hiervla.executor.record.physics_replay import rebuild_recorded_world
 from hiervla.executor.record.reader import RunRecord
@@ -119,8 +119,11 @@ class Agent:
         Raises:
             ReliabilityError: a file of measured rates is damaged.
             UnknownNameError: there is no such preset, planner or policy.
+            SeveralArmsError: the world has several arms.
             CheckpointError: weights cannot be read.
         """
+        if any(p.name == world for p in arms_presets()):
+            raise SeveralArmsError(world)
         preset = world_preset(world)
         policy_for = policies(policy)
         # Unreadable weights should be told of here, and not in the middle of a run.
@@ -305,7 +308,7 @@ class Agent:
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
         try:
-            with _cancel_on_interrupt(token):
+            with cancel_on_interrupt(token):
                 yield
         finally:
             self._busy.release()
@@ -412,7 +415,7 @@ def _world_of(record: RunRecord, given: World | None) -> Iterator[World]:
 
 
 @contextmanager
-def _cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
+def cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
     """Turn the first Ctrl-C into a request to stop; a second one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield

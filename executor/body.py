@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from hiervla.controllers import panda
 from hiervla.controllers.collision import Box, HeldObject, Obstacles
-from hiervla.controllers.envelope import EnvelopeEvent, SafeWorld
+from hiervla.controllers.envelope import EnvelopeEvent, EnvelopeLimits, SafeWorld
 from hiervla.controllers.errors import NoPath, UnreachablePose
+from hiervla.controllers.fence import HAND_HALF_M, Fence
 from hiervla.controllers.obstacles import RobotMask, obstacles_from_depth
 from hiervla.controllers.tracker import ChunkTracker
 from hiervla.controllers.transit import Transit, TransitPlanner
@@ -124,7 +125,14 @@ class Body:
     tick_s = CONTROL_PERIOD_S
 
     def __init__(
-        self, world: World, recorder: Recorder, config: LoopConfig, cancel: CancelToken, *, seed: int = 0
+        self,
+        world: World,
+        recorder: Recorder,
+        config: LoopConfig,
+        cancel: CancelToken,
+        *,
+        seed: int = 0,
+        fence: Fence | None = None,
     ) -> None:
         self._world = world
         self._recorder = recorder
@@ -134,7 +142,8 @@ class Body:
         self._tracker = ChunkTracker()
         self._mask = RobotMask()
         self.parent: str | None = None
-        self._safe = SafeWorld(_RecordedWorld(world, recorder), on_event=self._fired)
+        self._fence = fence
+        self._safe = SafeWorld(_RecordedWorld(world, recorder), EnvelopeLimits(fence=fence), on_event=self._fired)
         proprio = world.proprio()
         # A run may begin with something in the hand; commanding the measured width would let it go.
         self._width = 0.0 if holding(proprio).yes else proprio.gripper_width_m
@@ -224,7 +233,7 @@ class Body:
             return self._transit.to_joints(q, panda.HOME_Q, obstacles, dq=dq, held=held, speed=speed)
         except NoPath:
             # Things that hang at the gripper can look like obstacles around it. The arm's own table and limits stay.
-            return self._transit.to_joints(q, panda.HOME_Q, Obstacles(), dq=dq, speed=speed)
+            return self._transit.to_joints(q, panda.HOME_Q, Obstacles(furniture=self._walls()), dq=dq, speed=speed)
 
     def reaches(self, hover_w: NDArray[np.float64], yaw: float) -> str | None:
         """What keeps the arm from a top-down pose, obstacles left aside; None when nothing does.
@@ -233,6 +242,8 @@ class Body:
             hover_w: (3,) tool centre point, world frame [m].
             yaw: finger-closing direction, modulo pi [rad].
         """
+        if self._fence is not None and self._fence.out_of_bounds(hover_w, HAND_HALF_M):
+            return f"it lies beyond the space '{self._fence.name}', where another arm works"
         try:
             self._transit.kinematics.solve_topdown(hover_w, yaw, panda.HOME_Q)
         except UnreachablePose as error:
@@ -368,5 +379,10 @@ class Body:
             observation.proprio,
             ignore=ignore,
             held=self._held(observation.proprio),
+            furniture=self._walls(),
             mask=self._mask,
         )
+
+    def _walls(self) -> tuple[Box, ...]:
+        """What no motion may be planned through, whatever the cameras see."""
+        return () if self._fence is None else (self._fence.wall(),)

@@ -16,6 +16,7 @@ from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.programs.driver import Doors, ProgramDriver
 from hiervla.executor.record.manifest import Manifest
+from hiervla.executor.record.recorder import Recorder
 from hiervla.executor.review import Interjected, Reviewer
 from hiervla.executor.screening import no_plan_passed, program_ran_out
 from hiervla.executor.segment import PolicyRunner
@@ -327,9 +328,15 @@ class Orchestrator(Asking):
 
 def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
     """Write what every run begins with: who was asked what, and the physical state."""
-    parts.recorder.emit(
+    announce(manifest, parts.recorder, parts.body.now_s)
+    parts.body.snapshot("start")
+
+
+def announce(manifest: Manifest | RunStarted, recorder: Recorder, now_s: float) -> None:
+    """Write who was asked what."""
+    recorder.emit(
         RunStarted,
-        time_s=parts.body.now_s,
+        time_s=now_s,
         instruction=manifest.instruction,
         world=manifest.world,
         planner=manifest.planner,
@@ -337,4 +344,3 @@ def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:
         seed=manifest.seed,
         config=manifest.config,
     )
-    parts.body.snapshot("start")

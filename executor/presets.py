@@ -6,11 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hiervla.representations import UnknownNameError
+from hiervla.representations import HiervlaError, UnknownNameError
 
 if TYPE_CHECKING:
-    from hiervla.worlds.base import World
+    from hiervla.worlds.base import ArmsWorld, World
     from hiervla.worlds.tabletop.scene import SceneSpec
+    from hiervla.worlds.tabletop_duo.scene import DuoScene
+
+
+class SeveralArmsError(HiervlaError):
+    """A world with several arms, where one arm is expected.
+
+    Attributes:
+        world: the preset's name.
+    """
+
+    exit_code = 2
+
+    def __init__(self, world: str) -> None:
+        super().__init__(
+            f"world '{world}' has several arms, which one agent does not move. Use `hiervla run --world {world}`, or "
+            f"hiervla.ArmsAgent.from_preset('{world}') from Python."
+        )
+        self.world = world
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,16 @@ class WorldPreset:
     doc: str
     scene: Callable[[int], SceneSpec]
     build: Callable[[SceneSpec], World]
+
+
+@dataclass(frozen=True)
+class ArmsPreset:
+    """How to build a world with several arms; see :class:`WorldPreset`."""
+
+    name: str
+    doc: str
+    scene: Callable[[int], DuoScene]
+    build: Callable[[DuoScene], ArmsWorld]
 
 
 def _dining_scene(seed: int) -> SceneSpec:
@@ -62,6 +90,18 @@ def _tabletop(scene: SceneSpec) -> World:
     return TabletopWorld(scene)
 
 
+def _duo_scene(seed: int) -> DuoScene:
+    from hiervla.worlds.tabletop_duo.scene import sample_duo_scene
+
+    return sample_duo_scene(seed)
+
+
+def _duo(scene: DuoScene) -> ArmsWorld:
+    from hiervla.worlds.tabletop_duo.world import DuoWorld
+
+    return DuoWorld(scene)
+
+
 _PRESETS = (
     WorldPreset(
         "tabletop",
@@ -70,6 +110,16 @@ _PRESETS = (
         _tabletop,
     ),
     WorldPreset("tabletop-random", "the same furniture with a random scene for each seed", _random_scene, _tabletop),
+)
+
+
+_ARMS_PRESETS = (
+    ArmsPreset(
+        "tabletop-duo",
+        "two arms at one table with a bin between them; each has a shelf, a drawer and things of its own",
+        _duo_scene,
+        _duo,
+    ),
 )
 
 
@@ -87,7 +137,24 @@ def world_preset(name: str) -> WorldPreset:
     for preset in _PRESETS:
         if preset.name == name:
             return preset
-    raise UnknownNameError("world", name, [p.name for p in _PRESETS])
+    raise UnknownNameError("world", name, [p.name for p in (*_PRESETS, *_ARMS_PRESETS)])
+
+
+def arms_presets() -> tuple[ArmsPreset, ...]:
+    """All presets of worlds with several arms."""
+    return _ARMS_PRESETS
+
+
+def arms_preset(name: str) -> ArmsPreset:
+    """The preset with several arms of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    for preset in _ARMS_PRESETS:
+        if preset.name == name:
+            return preset
+    raise UnknownNameError("world with several arms", name, [p.name for p in _ARMS_PRESETS])
 
 
 def rebuild_world(name: str, config: dict[str, Any]) -> World:
@@ -95,11 +162,14 @@ def rebuild_world(name: str, config: dict[str, Any]) -> World:
 
     Raises:
         UnknownNameError: this installation has no such world.
+        SeveralArmsError: the world has several arms, of which one record tells but a part.
         pydantic.ValidationError: the recorded scene is not valid.
     """
     import json
 
     from hiervla.worlds.tabletop.scene import SceneSpec
 
+    if any(p.name == name for p in _ARMS_PRESETS):
+        raise SeveralArmsError(name)
     preset = world_preset(name)
     return preset.build(SceneSpec.model_validate_json(json.dumps(config["scene"])))

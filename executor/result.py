@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +26,7 @@ class RunResult:
         steps: every attempt at a step, in order, with its outcome.
         record: folder of the run record, None when none was asked for.
         duration_s: length of the run on the world's clock [s].
+        arms: of a run of several arms: what came of each arm's part.
     """
 
     instruction: str
@@ -34,6 +36,7 @@ class RunResult:
     steps: tuple[StepRecord, ...]
     record: Path | None
     duration_s: float
+    arms: Mapping[str, RunResult] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:

@@ -66,19 +66,27 @@ class PlanScreen:
         if self._reach is None:
             return None
         for index, step in enumerate(steps):
-            if step.artifacts and all(a.kind == "subtasks" for a in step.artifacts):
-                continue  # said in words only: where that is, is looked for when its turn comes
-            try:
-                lifted = self._planner.ground(observation, step)
-                context = SkillContext(step=lifted, before=observation, proprio=observation.proprio, belief=belief)
-                target = context.target_w
-            except (GroundingError, CameraError, MissingTargetError):
-                continue
-            approach = skills.get(step.skill, place=f"step {step.id} of the plan").approach(context)
-            problem = self._reach(approach.hover(target), approach.yaw)
+            problem = beyond_reach(step, observation, belief, self._planner, skills, self._reach)
             if problem is not None:
-                return index, f"step {step.id} ('{step}') is out of the arm's reach: {problem}"
+                return index, problem
         return None
+
+
+def beyond_reach(
+    step: Step, observation: Observation, belief: Belief, planner: Planner, skills: SkillLibrary, reach: Reach
+) -> str | None:
+    """What keeps the arm from a step's approach, in a sentence; None where nothing does or nobody can tell yet."""
+    if step.artifacts and all(a.kind == "subtasks" for a in step.artifacts):
+        return None  # said in words only: where that is, is looked for when its turn comes
+    try:
+        lifted = planner.ground(observation, step)
+        context = SkillContext(step=lifted, before=observation, proprio=observation.proprio, belief=belief)
+        target = context.target_w
+    except (GroundingError, CameraError, MissingTargetError):
+        return None
+    approach = skills.get(step.skill, place=f"step {step.id} of the plan").approach(context)
+    problem = reach(approach.hover(target), approach.yaw)
+    return None if problem is None else f"step {step.id} ('{step}') is out of the arm's reach: {problem}"
 
 
 def broken_chain(steps: Sequence[Step], observation: Observation, belief: Belief) -> tuple[int, str] | None:

@@ -30,9 +30,10 @@ from hiervla.representations import (
     SeenThing,
     SnapshotError,
     Step,
+    UnknownNameError,
 )
 from hiervla.skills import Skill, SkillLibrary, Termination, target_point
-from hiervla.worlds.base import CONTROL_PERIOD_S
+from hiervla.worlds.base import CONTROL_PERIOD_S, SharedSpace
 
 if TYPE_CHECKING:
     from hiervla.executor.result import RunResult
@@ -119,6 +120,58 @@ class KinematicWorld:
         if values is None:
             raise SnapshotError(self.name, f"{len(snapshot)} bytes where {8 * 17} are expected")
         self._ticks, self._state = int(values[0]), np.array(values[1:])
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class KinematicArms:
+    """Two arms of :class:`KinematicWorld` with one clock, half a turn apart, and a space between them that both reach.
+
+    Attributes:
+        arms: "left" and "right".
+        views: each arm's own world; its ``commands`` are what the arm was told.
+    """
+
+    name = "kinematic-arms"
+    arms: tuple[str, ...] = ("left", "right")
+
+    def __init__(self) -> None:
+        self.views = {arm: KinematicWorld() for arm in self.arms}
+
+    @property
+    def time_s(self) -> float:
+        """The one clock [s]."""
+        return self.views["left"].time_s
+
+    def arm(self, name: str) -> KinematicWorld:
+        """One arm's world.
+
+        Raises:
+            UnknownNameError: there is no such arm.
+        """
+        if name not in self.views:
+            raise UnknownNameError("arm", name, self.arms, place=f"world {self.name}")
+        return self.views[name]
+
+    def shared_space(self, arm: str) -> SharedSpace:
+        """Beyond 0.27 m to the left of either arm; whoever has it may reach to 0.61 m."""
+        return SharedSpace(name="middle", normal=(0.0, 1.0, 0.0), free_m=0.27, entered_m=0.61)
+
+    def T_root_base(self, arm: str) -> NDArray[np.float64]:
+        """(4, 4) pose of an arm's base: the right one stands 0.94 m to the left of the left one, and faces it."""
+        pose = np.eye(4)
+        if arm == "right":
+            pose[:3, :3] = np.diag([-1.0, -1.0, 1.0])
+            pose[:3, 3] = (0.4, 0.94, 0.0)
+        return pose
+
+    def step(self, commands: Mapping[str, JointCommand]) -> None:
+        """Every arm goes where it is told at once; one that is told nothing stays."""
+        for arm, view in self.views.items():
+            state = view.proprio()
+            stay = JointCommand(q=state.q, dq=np.zeros(7), gripper_width_m=state.gripper_width_m, time_s=state.time_s)
+            view.step(commands.get(arm, stay))
 
     def close(self) -> None:
         """Nothing to release."""

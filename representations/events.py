@@ -264,6 +264,19 @@ class ProgramEnded(EventBase):
     calls: NonNegativeInt = Field(description="calls in the run so far")
 
 
+class ResourcesClaimed(EventBase):
+    """A step needs what another arm may need too: it waits, has it for itself, or has let it go."""
+
+    type: Literal["resources"] = "resources"
+    arm: str
+    step_id: str
+    state: Literal["waiting", "granted", "released", "dropped"] = Field(
+        description="dropped: what it waits for does not come any more; the step is left out"
+    )
+    resources: tuple[str, ...] = Field(description="such as 'arm:left' or 'space:bin'")
+    blocked_by: tuple[str, ...] = Field(default=(), description="what stands in the way, in words")
+
+
 class EnvelopeFired(EventBase):
     """The safety envelope limited or refused a command."""
 
@@ -370,6 +383,7 @@ Event = Annotated[
     | SceneSeen
     | ProgramReturned
     | ProgramEnded
+    | ResourcesClaimed
     | EnvelopeFired
     | Paused
     | Resumed

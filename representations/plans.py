@@ -40,6 +40,7 @@ class Step(Typed):
     depends_on: tuple[Identifier, ...] = ()
     preconditions: tuple[Condition, ...] = ()
     postconditions: tuple[Condition, ...] = ()
+    arm: str | None = Field(default=None, description="which arm carries it out, where there are several")
 
     def __str__(self) -> str:
         """The words of the step, or ``skill(arg, arg)``."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hiervla.representations import JointCommand, Observation, Proprioception
 
@@ -60,4 +64,66 @@ class SnapshotWorld(World, Protocol):
         Raises:
             SnapshotError: the bytes are no snapshot of a world with this layout.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class SharedSpace:
+    """A space that more than one arm can enter, as one of them has to keep to it; a matter of how they are mounted.
+
+    Attributes:
+        name: what it is called in records.
+        normal: unit vector towards it, in the arm's base frame.
+        free_m: no part of an arm that has not claimed the space may be further than this along the normal [m].
+        entered_m: no part of an arm that has claimed it may be further than this [m].
+    """
+
+    name: str
+    normal: tuple[float, float, float]
+    free_m: float
+    entered_m: float
+
+
+@runtime_checkable
+class ArmsWorld(Protocol):
+    """Several arms in one place and one time. Holds no privileged state in public.
+
+    Attributes:
+        arms: their names.
+    """
+
+    arms: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name that a record carries, such as ``"tabletop-duo"``."""
+        ...
+
+    @property
+    def time_s(self) -> float:
+        """The one clock [s]."""
+        ...
+
+    def arm(self, name: str) -> World:
+        """One arm as a world of its own: its base frame, its cameras.
+
+        Raises:
+            UnknownNameError: there is no such arm.
+        """
+        ...
+
+    def shared_space(self, arm: str) -> SharedSpace:
+        """The space that others can enter too, in the arm's base frame."""
+        ...
+
+    def T_root_base(self, arm: str) -> NDArray[np.float64]:
+        """(4, 4) pose of an arm's base in the frame that all arms share."""
+        ...
+
+    def step(self, commands: Mapping[str, JointCommand]) -> None:
+        """Track one command for each arm for one tick; an arm without one stays where it was told to be."""
+        ...
+
+    def close(self) -> None:
+        """Release the hardware or the simulator; may be called twice."""
         ...

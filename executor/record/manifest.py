@@ -115,6 +115,17 @@ class Manifest(Typed):
             platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         )
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms of a whole run of several arms, each with a record in this one's folder; else none."""
+        return () if "arm" in self.world_config else tuple(self.world_config.get("arms", ()))
+
+    @property
+    def arm(self) -> str | None:
+        """The arm that the record is of, where it is a part of a run of several arms."""
+        name = self.world_config.get("arm")
+        return None if name is None else str(name)
+
     def to_file(self) -> bytes:
         """The file's bytes: indented JSON, for people who look inside."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()

@@ -98,11 +98,27 @@ def rebuild_recorded_world(record: RunRecord) -> World:
     Raises:
         ReplayError: it cannot be rebuilt here.
     """
+    of_one_robot(record)
     try:
         return rebuild_world(record.manifest.world, record.manifest.world_config)
     except (HiervlaError, KeyError, ValueError) as error:
         problem = f"its world '{record.manifest.world}' cannot be rebuilt here ({str(error).rstrip('.')})"
         raise ReplayError(record.path, problem, "Give the world to go on in") from error
+
+
+def of_one_robot(record: RunRecord) -> None:
+    """See that a record tells of all that moved in its world.
+
+    Raises:
+        ReplayError: it is of a run of several arms, or of one arm's part in such a run.
+    """
+    manifest = record.manifest
+    if manifest.arm is not None:
+        problem = f"it is the {manifest.arm} arm's part of a run of several arms, and the others moved too"
+        raise ReplayError(record.path, problem, "Replay the record of the whole run, which is the folder around it")
+    if manifest.arms:
+        problem = f"it is of a run of several arms ({', '.join(manifest.arms)}), which cannot be left at a step"
+        raise ReplayError(record.path, problem, "Run again, with another instruction or with ArmsAgent.run(plan=...)")
 
 
 def _run(
@@ -126,7 +142,7 @@ def _run(
             compared += 1
         if index == len(ticks):
             break
-        divergence = _compare(ticks[index], world.proprio())
+        divergence = compare(ticks[index], world.proprio())
         if divergence is not None:
             return ReplayReport(index, len(ticks), compared, restored, divergence)
         if on_tick is not None:
@@ -135,7 +151,8 @@ def _run(
     return ReplayReport(len(ticks), len(ticks), compared, restored, None)
 
 
-def _compare(tick: Tick, now: Proprioception) -> Divergence | None:
+def compare(tick: Tick, now: Proprioception) -> Divergence | None:
+    """Where an arm's state is not the recorded one; None where it is."""
     pairs: tuple[tuple[str, Any, Any, str], ...] = (
         ("joint positions", tick.q, now.q, "rad"),
         ("joint velocities", tick.dq, now.dq, "rad/s"),

@@ -33,6 +33,7 @@ class VerifyReport:
         events: whole events.
         blobs: distinct blobs that were checked.
         ticks: control ticks.
+        arms: those whose parts lie in the record's folder; they are records of their own.
         head: hash of the last line. Whoever keeps it can later prove that nothing was cut off or rewritten.
     """
 
@@ -46,6 +47,7 @@ class VerifyReport:
     blobs: int = 0
     ticks: int = 0
     head: str = ""
+    arms: tuple[str, ...] = ()
 
 
 class _Broken(Exception):  # noqa: N818
@@ -67,6 +69,7 @@ def verify(path: Path | str) -> VerifyReport:
         report.events = len(record)
         report.head = record.lines[-1].digest if record.lines else ""
         report.notices += record.notices
+        report.arms = record.manifest.arms
         _events(record, report)
         _streams(record, report)
     except CorruptRecordError as error:

@@ -352,6 +352,9 @@ def sentence(event: AnyEvent) -> str:
             return f"step {event.step_id} {words(event.outcome)} after {event.duration_s:.1f} s{why}"
         case ev.EnvelopeFired():
             return f"safety envelope {event.action} ({event.check}): {event.message}"
+        case ev.ResourcesClaimed():
+            why = f", {'; '.join(event.blocked_by)}" if event.blocked_by else ""
+            return f"step {event.step_id} {event.state}: {', '.join(event.resources)}{why}"
         case ev.Note():
             return f"{event.level}: {event.message}"
         case ev.PlanStale():

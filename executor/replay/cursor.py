@@ -26,6 +26,7 @@ from hiervla.representations.events import (
     Paused,
     ProgramCalled,
     RecordSealed,
+    ResourcesClaimed,
     Resumed,
     RunStarted,
     SceneSeen,
@@ -34,7 +35,7 @@ from hiervla.representations.events import (
 
 E = TypeVar("E", bound=EventBase)
 
-ASIDE: Final = (EnvelopeFired, Note, Forked, RecordSealed)
+ASIDE: Final = (EnvelopeFired, ResourcesClaimed, Note, Forked, RecordSealed)
 """Events that no decision of the orchestrator writes: a replay passes them by."""
 _ASIDE_TYPES: Final = frozenset(c.model_fields["type"].default for c in ASIDE)
 _NO_DECISION: Final = (RunStarted, ObservationTaken, SnapshotTaken, SceneSeen, Paused, Resumed)

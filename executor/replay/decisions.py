@@ -21,7 +21,7 @@ from hiervla.executor.replay.recorded import (
     RecordedScreen,
     RecordedVerifier,
 )
-from hiervla.representations.events import RunStarted
+from hiervla.representations.events import ObservationTaken, RunStarted
 from hiervla.skills import SkillLibrary
 
 
@@ -137,12 +137,21 @@ def first_event(record: RunRecord) -> RunStarted:
     """What was asked of whom; in a fork's record that stands as its parent's record has it.
 
     Raises:
-        ReplayError: the record holds no run.
+        ReplayError: the record holds no run, or is of an arm of which nothing was asked.
     """
+    if is_idle(record):
+        problem = f"nothing was asked of the {record.manifest.arm} arm, so that it decided nothing"
+        raise ReplayError(record.path, problem, "Replay the record of the whole run, which is the folder around it")
     started = next(record.of(RunStarted), None)
     if started is None:
         raise ReplayError(record.path, "it holds no run: not even its first event was written", "Take another record")
     return started
+
+
+def is_idle(record: RunRecord) -> bool:
+    """Whether a record is of one of several arms, of which nothing was asked."""
+    told = record.manifest.arm is not None and record.finished is not None
+    return told and next(record.of(ObservationTaken), None) is None
 
 
 def recorded_config(record: RunRecord) -> LoopConfig:

@@ -19,6 +19,7 @@ from hiervla.executor.loop import Orchestrator, begin
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.fold import view_of
+from hiervla.executor.record.physics_replay import of_one_robot
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.replay.corrections import Correction
@@ -79,8 +80,9 @@ def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPo
 
     Raises:
         UnknownNameError: the run has no such step.
-        ReplayError: no physical state was recorded there.
+        ReplayError: no physical state was recorded there, or several arms moved.
     """
+    of_one_robot(record)
     started = _started(record, at, attempt)
     snapshots = [s for s in record.of(ev.SnapshotTaken) if int(s.id[1:]) < int(started.id[1:])]
     if not snapshots or snapshots[-1].label == "start":
@@ -93,8 +95,9 @@ def last_attempt(record: RunRecord) -> ev.StepStarted:
     """The attempt that was under way, or the last one, when a run broke off.
 
     Raises:
-        ReplayError: the run came to its end, or broke off before its first step.
+        ReplayError: the run came to its end, or broke off before its first step, or several arms moved in it.
     """
+    of_one_robot(record)
     finished = record.finished
     if finished is not None and finished.outcome not in {"cancelled", "envelope_stop", "error"}:
         problem = f"it came to its end ({finished.outcome}), so that there is nothing to go on with"

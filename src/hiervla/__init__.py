@@ -13,6 +13,7 @@ from hiervla._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors see; _EXPORTS says the same at run time
     from hiervla.executor.agent import Agent
+    from hiervla.executor.arms.agent import ArmsAgent
     from hiervla.representations import (
         ActionChunk,
         Artifact,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _EXPORTS says the same 
 __all__ = [
     "ActionChunk",
     "Agent",
+    "ArmsAgent",
     "Artifact",
     "CameraFrame",
     "Event",
@@ -53,6 +55,7 @@ __all__ = [
 
 _EXPORTS = {
     "Agent": "hiervla.executor.agent",
+    "ArmsAgent": "hiervla.executor.arms.agent",
     "Skill": "hiervla.skills",
     "SkillLibrary": "hiervla.skills",
     "skill": "hiervla.skills",

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("representations", "controllers", "skills", "planner", "executor", "worlds", "training")
 PRIVILEGED = "worlds/tabletop/privileged.py"
+PRIVILEGED_DUO = "worlds/tabletop_duo/privileged.py"
 
 
 @pytest.fixture
@@ -22,14 +23,15 @@ def project(tmp_path: Path) -> Path:
     """Our configuration over a skeleton of our layout, links included."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     package = tmp_path / "src" / "hiervla"
-    for folder in [*FOLDERS, "worlds/tabletop", "tests", "benchmarks", "examples"]:
+    for folder in [*FOLDERS, "worlds/tabletop", "worlds/tabletop_duo", "tests", "benchmarks", "examples"]:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "__init__.py").write_text(f'"""{folder}."""\n')
     (package / "cli").mkdir(parents=True)
     (package / "__init__.py").write_text('"""hiervla."""\n')
     (package / "cli" / "__init__.py").write_text('"""cli."""\n')
     (package / "py.typed").touch()
-    (tmp_path / PRIVILEGED).write_text('"""Ground truth."""\n\nposes = 1\n')
+    for truth in (PRIVILEGED, PRIVILEGED_DUO):
+        (tmp_path / truth).write_text('"""Ground truth."""\n\nposes = 1\n')
     for folder in FOLDERS:
         (package / folder).symlink_to(Path("../..") / folder)
     return tmp_path

@@ -10,7 +10,7 @@ import numpy as np
 from hiervla.representations._base import Vec3
 from hiervla.worlds.tabletop import specs
 from hiervla.worlds.tabletop.shapes import table_texture
-from hiervla.worlds.tabletop.specs import SceneSpec
+from hiervla.worlds.tabletop.specs import LookSpec, SceneSpec
 
 FRONT_CAMERA = "front"
 DRAWER_JOINT = "drawer_slide"
@@ -52,17 +52,25 @@ def _rgba(rgb: Vec3, gain: float = 1.0) -> tuple[float, float, float, float]:
 
 def _add_light(spec: mujoco.MjSpec, scene: SceneSpec) -> None:
     look = scene.look
-    tint = np.array([1.0 + 0.06 * look.warmth, 1.0, 1.0 - 0.08 * look.warmth])
     place = np.array(look.light_position)
     aim = np.array([0.45, 0.0, 0.0]) - place
     spec.worldbody.add_light(
         name="lamp", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=place, dir=aim / np.linalg.norm(aim),
-        diffuse=look.light * tint, ambient=(0, 0, 0), specular=(0.25, 0.25, 0.25), castshadow=False,
+        diffuse=look.light * _tint(look), ambient=(0, 0, 0), specular=(0.25, 0.25, 0.25), castshadow=False,
     )  # fmt: skip
+    set_headlight(spec, look)
+
+
+def set_headlight(spec: mujoco.MjSpec, look: LookSpec) -> None:
+    """The light without direction; it belongs to the whole model and not to a part that is attached to it."""
     head = spec.visual.headlight
-    head.ambient = look.ambient * tint
+    head.ambient = look.ambient * _tint(look)
     head.diffuse = (0.12, 0.12, 0.12)
     head.specular = (0.0, 0.0, 0.0)
+
+
+def _tint(look: LookSpec) -> np.ndarray[Any, Any]:
+    return np.array([1.0 + 0.06 * look.warmth, 1.0, 1.0 - 0.08 * look.warmth])
 
 
 def _add_table(spec: mujoco.MjSpec, scene: SceneSpec) -> None:

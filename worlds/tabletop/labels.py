@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from hiervla.controllers import panda
 from hiervla.representations import UnknownNameError
 from hiervla.worlds.tabletop.specs import SceneSpec
 
@@ -44,22 +45,37 @@ class Segmentation:
         return {name: int(n) for name, n in zip(self.names, counts, strict=True) if n >= min_pixels}
 
 
-def label_geoms(model: mujoco.MjModel, scene: SceneSpec) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Label of each geom (ngeom,) and the names that the labels index."""
+def label_geoms(model: mujoco.MjModel, scene: SceneSpec, prefix: str = "") -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Label of each geom (ngeom,) and the names that the labels index.
+
+    Args:
+        model: the compiled scene, or several of them.
+        scene: the one that is labelled; of another one in the model only the robot and what both use have a label.
+        prefix: what its names begin with in the model.
+    """
     spills = [] if scene.spill is None else [scene.spill.id]
     names = (*FIXED_NAMES, *(o.id for o in scene.objects), *spills)
     index = {name: i for i, name in enumerate(names)}
     labels = np.zeros(model.ngeom, dtype=np.int32)
     for geom in range(model.ngeom):
         body = model.body(int(model.geom_bodyid[geom])).name
-        name = model.geom(geom).name
+        name = model.geom(geom).name.removeprefix(prefix)
         if body != "world":
-            labels[geom] = index.get(body, index["robot"])
+            labels[geom] = _label_of_body(body, prefix, index)
         elif name.startswith("spill_disc"):
             labels[geom] = index[spills[0]]
         elif name.startswith("table"):
             labels[geom] = index["table"]
     return labels, names
+
+
+def _label_of_body(body: str, prefix: str, index: dict[str, int]) -> int:
+    if body.startswith(prefix):
+        return index.get(body.removeprefix(prefix), index["robot"])
+    other = body.partition("_")[2]
+    if other in (*panda.LINK_NAMES, panda.HAND_BODY, *panda.FINGER_NAMES):
+        return index["robot"]
+    return index["bin"] if other == "bin" else index["background"]
 
 
 def label_image(geoms: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.int32]:

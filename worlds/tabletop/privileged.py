@@ -44,7 +44,7 @@ class GroundTruth:
         self._scratch = mujoco.MjData(self._model)
         self._bodies = dict(zip((o.id for o in self.scene.objects), self._built.object_bodies, strict=True))
         self._qpos = dict(zip((o.id for o in self.scene.objects), self._built.object_qpos, strict=True))
-        self._labels, self._names = label_geoms(self._model, self.scene)
+        self._labels, self._names = label_geoms(self._model, self.scene, self._built.prefix)
 
     @property
     def scene(self) -> SceneSpec:
@@ -79,7 +79,7 @@ class GroundTruth:
         mujoco.mju_quat2Mat(matrix, state[3:])
         pose[:3, :3] = matrix.reshape(3, 3)
         pose[:3, 3] = state[:3]
-        return pose
+        return self._world._in_base(pose)
 
     def position(self, object_id: str) -> NDArray[np.float64]:
         """Centre of an object's bottom face now, (3,) [m]."""
@@ -178,7 +178,7 @@ class GroundTruth:
             (int(min(a, b)), int(max(a, b)))
             for a, b in ((bodies[g1], bodies[g2]) for g1, g2 in scratch.contact.geom if min(g1, g2) >= 0)
         }
-        fingers = [int(self._model.body(name).id) for name in panda.FINGER_NAMES]
+        fingers = [int(self._model.body(self._built.prefix + name).id) for name in panda.FINGER_NAMES]
         left, right = (frozenset(a if b == f else b for a, b in pairs if f in (a, b)) for f in fingers)
         return _Touching((left, right), frozenset(pairs))
 

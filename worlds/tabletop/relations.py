@@ -35,7 +35,7 @@ class Box:
 
 def support_of(box: Box, touching: Sequence[Box], furniture: FurnitureSpec, drawer_open: float) -> str | None:
     """What a resting object stands on: the id of an object that it touches, a place, or None."""
-    carriers = [other for other in touching if _carries(other, box)]
+    carriers = [other for other in touching if carries(other, box)]
     if carriers:
         return max(carriers, key=lambda other: other.low).spec.id
     x, y, _ = box.centre
@@ -53,7 +53,7 @@ def support_of(box: Box, touching: Sequence[Box], furniture: FurnitureSpec, draw
     return "table" if box.low < _CLOSE_M else None
 
 
-def _carries(lower: Box, upper: Box) -> bool:
+def carries(lower: Box, upper: Box) -> bool:
     """Whether `upper`, in contact with `lower`, stands on or in it."""
     dx, dy = (upper.centre - lower.centre)[:2]
     distance = float(np.hypot(dx, dy))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.representations import SnapshotError
-from hiervla.worlds.tabletop.specs import SceneSpec
+from hiervla.representations._base import Typed
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 """What MuJoCo needs to continue bit for bit: physics, controls and the solver's warm start."""
@@ -39,7 +39,7 @@ def pack(
     model: mujoco.MjModel,
     data: mujoco.MjData,
     *,
-    scene: SceneSpec,
+    scene: Typed,
     extra: Sequence[NDArray[np.float64]],
     ticks: int,
     spill_mask: int,
@@ -55,7 +55,7 @@ def pack(
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def unpack(data: bytes, model: mujoco.MjModel, *, scene: SceneSpec, extra_sizes: Sequence[int]) -> State:
+def unpack(data: bytes, model: mujoco.MjModel, *, scene: Typed, extra_sizes: Sequence[int]) -> State:
     """Read a snapshot back.
 
     Raises:
@@ -84,5 +84,5 @@ def unpack(data: bytes, model: mujoco.MjModel, *, scene: SceneSpec, extra_sizes:
     return State(numbers[:n_physics].copy(), tuple(p.copy() for p in parts), int(ticks), int(mask))
 
 
-def _fingerprint(scene: SceneSpec) -> bytes:
+def _fingerprint(scene: Typed) -> bytes:
     return hashlib.sha256(scene.to_json().encode()).digest()[:16]

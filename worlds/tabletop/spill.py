@@ -24,6 +24,8 @@ class Spill:
         self._geoms = built.spill_geoms
         spill = built.scene.spill
         self._points = np.zeros((0, 3)) if spill is None else spill_points(spill) * (1.0, 1.0, 0.0)
+        if built.T_root_base is not None:
+            self._points = self._points @ built.T_root_base[:3, :3].T + built.T_root_base[:3, 3]
         pairs = zip(built.scene.objects, built.object_qpos, strict=True)
         self._sponges = [(q, np.array(o.size) / 2) for o, q in pairs if o.category == "sponge"]
         self._left = np.ones(len(self._points), dtype=bool)

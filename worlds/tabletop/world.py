@@ -21,19 +21,14 @@ from hiervla.representations import (
 from hiervla.worlds.base import CONTROL_PERIOD_S
 from hiervla.worlds.tabletop import snapshots
 from hiervla.worlds.tabletop.furniture import FRONT_CAMERA
-from hiervla.worlds.tabletop.model import TIMESTEP_S, build_model, set_initial_state
+from hiervla.worlds.tabletop.model import build_model, set_initial_state
 from hiervla.worlds.tabletop.rendering import OffscreenRenderer
+from hiervla.worlds.tabletop.servo import SUBSTEPS, ArmServo
 from hiervla.worlds.tabletop.specs import GRIPPER, SceneSpec
 from hiervla.worlds.tabletop.spill import Spill
 
 CAMERAS: tuple[str, ...] = (FRONT_CAMERA, panda.WRIST_CAMERA)
-_SUBSTEPS = round(CONTROL_PERIOD_S / TIMESTEP_S)
 _SETTLE_TICKS = 15
-_JOINT_DAMPING = 1.0
-_LEAD_S = (panda.KD + _JOINT_DAMPING) / panda.KP
-# The gripper's target never runs further ahead of the fingers than what gives full force.
-_GRIPPER_LEAD_M = panda.GRIPPER_MAX_FORCE_N / panda.GRIPPER_KP * 1.05
-_GRIPPER_STEP_M = panda.GRIPPER_MAX_SPEED_M_S * TIMESTEP_S
 
 
 class TabletopWorld:
@@ -86,8 +81,9 @@ class TabletopWorld:
         # Whoever looks, looks at this copy: looking must not change what the physics does next.
         self._mirror = mujoco.MjData(self._model)
         self._spill = Spill(self._built)
+        self._servo = ArmServo(self._built)
         self._renderer: OffscreenRenderer | None = None
-        self._reset(_start_posture(scene.seed, start_q, home_noise))
+        self._reset(start_posture(scene.seed, start_q, home_noise))
 
     @property
     def time_s(self) -> float:
@@ -117,13 +113,12 @@ class TabletopWorld:
         pose = np.eye(4)
         pose[:3, :3] = self._mirror.site_xmat[site].reshape(3, 3)
         pose[:3, 3] = self._mirror.site_xpos[site]
-        arm = self._built.arm_qpos
         return Proprioception(
-            q=self._data.qpos[arm],
-            dq=self._data.qvel[arm],
-            T_world_ee=pose,
+            q=self._data.qpos[self._built.arm_qpos],
+            dq=self._data.qvel[self._built.arm_dofs],
+            T_world_ee=self._in_base(pose),
             gripper_width_m=float(self._data.qpos[self._built.finger_qpos].sum()),
-            gripper_effort_n=self._effort,
+            gripper_effort_n=self._servo.effort,
             time_s=self.time_s,
         )
 
@@ -133,16 +128,13 @@ class TabletopWorld:
         Raises:
             ConventionError: the command has not seven joints, or is not finite.
         """
-        if command.q.shape != (panda.N_JOINTS,):
-            raise ConventionError("JointCommand.q", f"has shape {command.q.shape}", "The Panda has 7 joints")
-        numbers = (*command.q, *command.dq, command.gripper_width_m)
-        if not np.isfinite(numbers).all():
-            raise ConventionError(
-                "JointCommand", "holds NaN or infinity", "Send commands through the SafetyEnvelope, which refuses such"
-            )
-        width = float(np.clip(command.gripper_width_m, 0.0, panda.GRIPPER_MAX_WIDTH_M))
-        self._track(np.clip(command.q, panda.Q_MIN, panda.Q_MAX), command.dq, width)
+        self._track(*checked(command))
         self._ticks += 1
+
+    def _in_base(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A pose (4, 4) of the model's frame in the frame of the robot's base, which is the world frame here."""
+        base = self._built.T_root_base
+        return pose if base is None else np.asarray(np.linalg.inv(base) @ pose)
 
     def snapshot(self) -> bytes:
         """See `SnapshotWorld.snapshot`; about 3 kB."""
@@ -150,7 +142,7 @@ class TabletopWorld:
             self._model,
             self._data,
             scene=self._built.scene,
-            extra=(self._q_ref, self._dq_ref, np.array([self._effort])),
+            extra=(self._servo.q_ref, self._servo.dq_ref, np.array([self._servo.effort])),
             ticks=self._ticks,
             spill_mask=self._spill.mask,
         )
@@ -159,8 +151,8 @@ class TabletopWorld:
         """See `SnapshotWorld.restore`."""
         state = snapshots.unpack(snapshot, self._model, scene=self._built.scene, extra_sizes=(7, 7, 1))
         mujoco.mj_setState(self._model, self._data, state.physics, snapshots.STATE)
-        self._q_ref, self._dq_ref = state.extra[0], state.extra[1]
-        self._effort = float(state.extra[2][0])
+        servo = self._servo
+        servo.q_ref, servo.dq_ref, servo.effort = state.extra[0], state.extra[1], float(state.extra[2][0])
         self._ticks = state.ticks
         self._spill.mask = state.spill_mask
 
@@ -178,8 +170,8 @@ class TabletopWorld:
 
     def _reset(self, q: NDArray[np.float64]) -> None:
         width = set_initial_state(self._built, self._data, q)
-        self._q_ref, self._dq_ref = q.copy(), np.zeros(panda.N_JOINTS)
-        self._effort, self._ticks = 0.0, 0
+        self._servo.rest(q)
+        self._ticks = 0
         if self._built.scene.carried_by(GRIPPER):
             self._hold_until_gripped()
         for _ in range(_SETTLE_TICKS):
@@ -191,27 +183,17 @@ class TabletopWorld:
         gravity = self._model.opt.gravity.copy()
         self._model.opt.gravity[:] = 0.0
         for _ in range(5):
-            self._track(self._q_ref, self._dq_ref, 0.0)
+            self._track(self._servo.q_ref, self._servo.dq_ref, 0.0)
         self._model.opt.gravity[:] = gravity
 
     def _track(self, q: NDArray[np.float64], dq: NDArray[np.float64], width: float) -> None:
-        model, data = self._model, self._data
-        share = np.arange(1, _SUBSTEPS + 1)[:, None] / _SUBSTEPS
-        q_path = self._q_ref + share * (q - self._q_ref)
-        dq_path = self._dq_ref + share * (dq - self._dq_ref)
-        targets = q_path + _LEAD_S * dq_path
-        fingers, last = self._built.finger_qpos, panda.N_JOINTS
-        left, right = int(fingers[0]), int(fingers[1])
-        ctrl, qpos = data.ctrl, data.qpos
-        for row in targets:
-            ctrl[:last] = row
-            now = qpos[left] + qpos[right]
-            aim = ctrl[last] + min(max(width - ctrl[last], -_GRIPPER_STEP_M), _GRIPPER_STEP_M)
-            ctrl[last] = min(max(aim, now - _GRIPPER_LEAD_M), now + _GRIPPER_LEAD_M)
-            mujoco.mj_step(model, data)
-        self._q_ref, self._dq_ref = np.array(q, dtype=np.float64), np.array(dq, dtype=np.float64)
-        self._effort = max(0.0, -float(data.actuator_force[last]))
-        self._spill.wipe(data)
+        servo = self._servo
+        servo.aim(q, dq, width)
+        for substep in range(SUBSTEPS):
+            servo.drive(self._data, substep)
+            mujoco.mj_step(self._model, self._data)
+        servo.feel(self._data)
+        self._spill.wipe(self._data)
 
     def _refresh(self) -> None:
         self._mirror.qpos[:] = self._data.qpos
@@ -225,7 +207,7 @@ class TabletopWorld:
             rgb=rgb,
             depth_m=depth,
             K=intrinsics(float(self._model.cam_fovy[camera]), *self._size),
-            T_world_camera=extrinsics(self._mirror, camera),
+            T_world_camera=self._in_base(extrinsics(self._mirror, camera)),
             time_s=self.time_s,
         )
 
@@ -235,7 +217,24 @@ class TabletopWorld:
             self._renderer = OffscreenRenderer(self._model, *self._size)
         self._refresh()
         mujoco.mj_camlight(self._model, self._mirror)
-        return self._renderer, int(self._model.camera(name).id)
+        return self._renderer, int(self._model.camera(self._built.prefix + name).id)
+
+
+def checked(command: JointCommand) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """What a command asks for, inside the robot's own limits: joints (7,) [rad], velocities (7,) [rad/s], width [m].
+
+    Raises:
+        ConventionError: the command has not seven joints, or is not finite.
+    """
+    if command.q.shape != (panda.N_JOINTS,):
+        raise ConventionError("JointCommand.q", f"has shape {command.q.shape}", "The Panda has 7 joints")
+    numbers = (*command.q, *command.dq, command.gripper_width_m)
+    if not np.isfinite(numbers).all():
+        raise ConventionError(
+            "JointCommand", "holds NaN or infinity", "Send commands through the SafetyEnvelope, which refuses such"
+        )
+    width = float(np.clip(command.gripper_width_m, 0.0, panda.GRIPPER_MAX_WIDTH_M))
+    return np.clip(command.q, panda.Q_MIN, panda.Q_MAX), command.dq, width
 
 
 def intrinsics(fovy_deg: float, width: int, height: int) -> NDArray[np.float64]:
@@ -252,7 +251,12 @@ def extrinsics(data: mujoco.MjData, camera_id: int) -> NDArray[np.float64]:
     return pose
 
 
-def _start_posture(seed: int, start_q: ArrayLike | None, noise: float) -> NDArray[np.float64]:
+def start_posture(seed: int, start_q: ArrayLike | None, noise: float) -> NDArray[np.float64]:
+    """Where an arm starts (7,) [rad]: as given, or at home, with an error drawn from the seed.
+
+    Raises:
+        ConventionError: `start_q` is outside the joint limits.
+    """
     q = np.array(panda.HOME_Q if start_q is None else start_q, dtype=np.float64)
     if q.shape != (panda.N_JOINTS,) or not np.isfinite(q).all():
         raise ConventionError("start_q", f"is {q.tolist()}", "Give seven finite joint angles in radians")

@@ -31,6 +31,10 @@ def blame(
     from hiervla.executor.record.reader import RunRecord
 
     record = RunRecord.open(run)
+    if record.manifest.arms:
+        from hiervla.executor.record.physics_replay import of_one_robot
+
+        of_one_robot(record)
     witnesses = _witnesses(record)
     try:
         found = judge(record, witnesses, budget_s=budget)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.text import Text
 
+from hiervla.cli.arms import of_one_arm
 from hiervla.cli.inspecting import step_json
 from hiervla.cli.terminal import coloured, console
 from hiervla.executor.record.describe import describe, evidence
@@ -37,6 +38,7 @@ def show_step(
         UnknownNameError: there is no such step or attempt.
     """
     record = RunRecord.open(path)
+    of_one_arm(record, "--step")
     run, number = _find(record, which, attempt)
     chosen = run.attempts[number - 1]
     pictures, missing = step_pictures(record, chosen)

@@ -24,6 +24,11 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
         RecordError: it cannot be read.
     """
     record = RunRecord.open(path)
+    if record.manifest.arms:
+        from hiervla.cli.arms import show_arms
+
+        show_arms(record, as_json=as_json)
+        return
     view = view_of(record)
     if as_json:
         print(json.dumps(summary(record, view), indent=2))

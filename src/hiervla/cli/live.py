@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hiervla.cli.terminal import GOOD, console, counts, outcome_text, run_tree
+from hiervla.executor.presets import arms_presets
 from hiervla.executor.record.view import RunView, sentence, words
 from hiervla.planner.kinds import emitted_kind
 from hiervla.representations import Event
@@ -117,6 +118,27 @@ def run_once(
         HiervlaError: an unknown world, planner or policy, unreadable weights, an unusable folder.
     """
     out = console(stderr=True)
+    if any(p.name == world for p in arms_presets()):
+        from hiervla.cli.arms import run_arms
+
+        asked = {
+            "--program": program is not None,
+            "--break": bool(breaks),
+            "--listen": listen,
+            "--emit": bool(emit),
+            "--judge": bool(judge),
+        }
+        return run_arms(
+            instruction,
+            world=world,
+            planner=planner,
+            policy=policy,
+            seed=seed,
+            record=record,
+            as_json=as_json,
+            quiet=quiet,
+            options=tuple(name for name, given in asked.items() if given),
+        )
     source = None
     if program is not None:
         from hiervla.cli.programs import checked_program

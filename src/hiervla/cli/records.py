@@ -80,6 +80,10 @@ def verify(run: Run, as_json: AsJson = False) -> int:
     from hiervla.executor.record.verify import verify as check
 
     found = check(run)
+    if found.arms:
+        from hiervla.cli.arms import verify_arms
+
+        verify_arms(run, found)
     if as_json:
         values = {**vars(found), "path": str(found.path)}
         print(json.dumps(values))
@@ -111,7 +115,12 @@ def report(
 
     record = RunRecord.open(run)
     path = out or record.path.resolve().with_name(record.path.resolve().name + ".html")
-    write_report(record, path, None if other is None else RunRecord.open(other))
+    if other is None and record.manifest.arms:
+        from hiervla.cli.arms import report_arms
+
+        report_arms(record, path)
+    else:
+        write_report(record, path, None if other is None else RunRecord.open(other))
     print(path)
     return 0
 

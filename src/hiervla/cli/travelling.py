@@ -38,6 +38,10 @@ class EditorError(HiervlaError):
 def replay_physics(run: Path, *, as_json: bool) -> int:
     """Execute the recorded commands; returns the exit status."""
     record = RunRecord.open(run)
+    if record.manifest.arms:
+        from hiervla.cli import arms
+
+        return arms.replay_physics(record, as_json=as_json)
     found = execute(record)
     if as_json:
         print(json.dumps({"agrees": found.agrees, **asdict(found)}))
@@ -66,6 +70,12 @@ def replay_decisions(run: Path, live: Sequence[str], *, planner: str, policy: st
         if part not in LIVE_PARTS:
             raise UnknownNameError("part", part, LIVE_PARTS, place="--live")
     record = RunRecord.open(run)
+    if record.manifest.arms:
+        from hiervla.cli import arms
+
+        if live:
+            arms.of_one_arm(record, "--live")
+        return arms.replay_arms(record, as_json=as_json)
     asked: dict[str, Any] = {"verifier": "verifier" in live, "controller": "controller" in live}
     if "planner" in live:
         from hiervla.planner.base import make_planner
@@ -78,9 +88,9 @@ def replay_decisions(run: Path, live: Sequence[str], *, planner: str, policy: st
     report = shadow(record, **asked)
     found = report.replay
     if as_json:
-        print(json.dumps(_as_json(found, report.scores)))
+        print(json.dumps(as_plain(found, report.scores)))
     else:
-        _print(record, found, report.scores)
+        print_replay(record, found, report.scores)
     if not found.identical:
         return 1
     return 0 if all(not s.disagreements for s in report.scores) else 4
@@ -193,7 +203,8 @@ def edit_text(text: str) -> str | None:
     return None if changed == text else changed
 
 
-def _print(record: RunRecord, found: DecisionReplay, scores: Sequence[Score]) -> None:
+def print_replay(record: RunRecord, found: DecisionReplay, scores: Sequence[Score]) -> None:
+    """Print what a decision replay found."""
     if found.divergence is not None:
         print(f"differs after {found.decisions} identical decisions: {found.divergence}")
         _tell_versions(record)
@@ -213,7 +224,8 @@ def _print(record: RunRecord, found: DecisionReplay, scores: Sequence[Score]) ->
             print(f"  and {len(score.disagreements) - _SHOWN} more; --json has all")
 
 
-def _as_json(found: DecisionReplay, scores: Sequence[Score]) -> dict[str, Any]:
+def as_plain(found: DecisionReplay, scores: Sequence[Score]) -> dict[str, Any]:
+    """What a decision replay found, as plain values."""
     return {
         "identical": found.identical,
         "complete": found.complete,
