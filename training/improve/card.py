@@ -37,8 +37,9 @@ def card(config: dict[str, Any]) -> str:
     lines = [
         f"# {config['version']}: a flow-matching policy made better by experience",
         "",
-        "Trained from its parent's weights on all that was lived through, and told of each moment whether it was better",
-        f"than expected ({config['improved'][-1]['method']}; docs/improving.md). At run time it is told to be good.",
+        "Trained from its parent's weights on all that was lived through, and told of each moment whether it was",
+        f"better than expected ({config['improved'][-1]['method']}; docs/improving.md).",
+        "At run time it is told to be good.",
         "",
     ]
     for entry in config["improved"]:
@@ -54,8 +55,8 @@ def _entry(entry: dict[str, Any]) -> list[str]:
         "",
         f"- Parent: {entry['parent']['version']}, sha256 `{entry['parent']['sha256']}`.",
         f"- Command: `{entry['command'] or 'from Python'}`; seed {settings['seed']}.",
-        f"- Experience: {seen['trails']} attempts, {seen['moments']} moments, of which {seen['human']} were a person's or "
-        f"an expert's in a person's place; {entry['expert_demonstrations']} moments of demonstrations beside them.",
+        f"- Experience: {seen['trails']} attempts, {seen['moments']} moments, of which {seen['human']} were a person's "
+        f"or an expert's in a person's place; {entry['expert_demonstrations']} moments of demonstrations beside them.",
         f"- Value function: {value}.",
         f"- Told: {told['positive']} good, {told['negative']} poor, {told['unadvised']} neither.",
         f"- Training: {settings['train']['steps']} steps of {settings['train']['batch']}.",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,7 +22,9 @@ from hiervla.training.demos import DemoSet, Sample
 FORMAT = 1
 SUFFIX = ".experience.npz"
 Outcome = Literal[-1, 0, 1]
-UNKNOWN, FAILED, SUCCEEDED = -1, 0, 1
+UNKNOWN: Final = -1
+FAILED: Final = 0
+SUCCEEDED: Final = 1
 """How what a moment belongs to came out; unknown where somebody else took over before one could tell."""
 
 _DEMO = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")

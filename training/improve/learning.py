@@ -51,7 +51,7 @@ def lessons(experts: DemoSet | None, experience: Experience, told: NDArray[np.in
     if experts is None:
         return Lessons(experience.demos, told, np.full(n, 1.0 / n))
     columns = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")
-    both = {c: np.concatenate([getattr(experts, c), getattr(experience.demos, c)]) for c in columns}
+    both: dict[str, Any] = {c: np.concatenate([getattr(experts, c), getattr(experience.demos, c)]) for c in columns}
     drawn = skill_balance(experts.skill)
     weights = np.concatenate([(1.0 - share) * drawn / drawn.sum(), np.full(n, share / n)])
     said = np.concatenate([np.full(len(experts), POSITIVE, dtype=np.int8), told])

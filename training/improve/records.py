@@ -67,6 +67,11 @@ class Told:
         """Plain values."""
         return {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Told:
+        """The inverse of :meth:`to_json`."""
+        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()})
+
 
 @dataclass
 class _Attempt:
@@ -120,7 +125,7 @@ def read_runs(paths: Sequence[Path], features: FeatureSpec, spec: NetworkSpec) -
             record = RunRecord.open(path)
             attempts = list(_attempts(record, told.corrections))
         except RecordError as error:
-            told.skipped[f"record: {type(error).__name__}"] += 1
+            told.skipped[f"record: {getattr(error, 'problem', type(error).__name__)}"] += 1
             continue
         told.runs += 1
         for attempt in attempts:

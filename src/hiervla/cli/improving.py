@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,10 @@ def improve(
         float | None,
         typer.Option(min=0.1, help="Seconds before the value function takes over from what came.", show_default=False),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, each generation.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, each generation.")] = 2000,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Train the encoder as well: ten times as long, and more is forgotten.")
+    ] = False,
     lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 4e-4,
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -61,12 +65,11 @@ def improve(
     """
     from hiervla.executor.policies.flow import DEFAULT_WEIGHTS
     from hiervla.training.improve.advantages import AdvantageSpec
-    from hiervla.training.improve.generations import ImproveSpec
+    from hiervla.training.improve.generations import TRAIN, ImproveSpec
     from hiervla.training.improve.generations import improve as run
     from hiervla.training.improve.rollouts import Exploration
     from hiervla.training.improve.situations import situation_of
     from hiervla.training.improve.value import ValueSpec
-    from hiervla.training.trainer import TrainSpec
 
     begin = weights or DEFAULT_WEIGHTS
     spec = ImproveSpec(
@@ -77,7 +80,7 @@ def improve(
         exploration=Exploration(takeovers=takeovers),
         value=ValueSpec(seed=seed),
         advantage=AdvantageSpec(best=best, lookahead_s=lookahead),
-        train=TrainSpec(steps=steps, lr=lr, batch=batch, ema=0.995, seed=seed),
+        train=replace(TRAIN, steps=steps, lr=lr, batch=batch, freeze_encoder=not whole, seed=seed),
         seed=seed,
     )
     command = shlex.join(["hiervla", *_words(sys.argv[1:])])
