@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.training.improve import tiny
 
 from hiervla.executor.policies.flow import DEFAULT_WEIGHTS, FlowPolicy
 from hiervla.executor.policies.network import NEGATIVE, POSITIVE, UNADVISED, NetworkSpec
@@ -17,6 +16,7 @@ from hiervla.representations import CheckpointError
 from hiervla.training.improve.experience import gather
 from hiervla.training.improve.learning import AdvantageTrainer, Lessons, lessons, with_advantage
 from hiervla.training.trainer import TrainSpec
+from tests.training.improve import tiny
 
 
 def test_a_folder_from_before_has_no_such_part_and_writes_none(tmp_path: Path) -> None:
@@ -76,9 +76,10 @@ def test_the_head_learns_both_ways_and_does_as_it_is_told(tmp_path: Path, frozen
     seen = policy.network.encode(
         torch.from_numpy(inputs.points)[None], torch.ones(1, 32, dtype=torch.bool),
         torch.from_numpy(inputs.proprio)[None], torch.tensor([1]),
-    )  # fmt: skip
+    ).detach()  # fmt: skip
     left, right = (
-        float(policy.network.guess(policy.advised(seen, advantage=a))[0, :, 0].detach().mean()) for a in (POSITIVE, NEGATIVE)
+        float(policy.network.guess(policy.advised(seen, advantage=a))[0, :, 0].detach().mean())
+        for a in (POSITIVE, NEGATIVE)
     )
     assert left > 0.01 and right < -0.01
     # What acts is told to be good, and guidance leads farther away from what all examples do on average.

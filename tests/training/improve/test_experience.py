@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.improve import tiny
 
 from hiervla.executor.policies.features import FeatureSpec
 from hiervla.executor.policies.network import NEGATIVE, POSITIVE, UNADVISED
@@ -14,6 +13,7 @@ from hiervla.representations import CheckpointError
 from hiervla.training.improve.advantages import AdvantageSpec, advantages
 from hiervla.training.improve.experience import ExperienceError, gather, merged, read, write
 from hiervla.training.improve.value import ValueSpec, load_value, returns_of, save_value, train_value
+from tests.training.improve import tiny
 
 QUICK = ValueSpec(steps=150, copies=1, width=32, batch=64, bins=21, lr=5e-3, held_out=0.3)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.improve import tiny
 
 from hiervla.executor.policies.families import load_policy
 from hiervla.training.improve.experience import ExperienceError
@@ -17,6 +16,7 @@ from hiervla.training.improve.measuring import Scores, compare, mcnemar, measure
 from hiervla.training.improve.situations import Situation, WeightsFolderError, situation_of
 from hiervla.training.improve.value import ValueSpec
 from hiervla.training.trainer import TrainSpec
+from tests.training.improve import tiny
 
 SPEC = ImproveSpec(
     tiny.Counted("place"), rollouts=24, trials=20, first_seed=100,
