@@ -148,7 +148,7 @@ def read_runs(paths: Sequence[Path], features: FeatureSpec, spec: NetworkSpec) -
 def _attempts(record: RunRecord, corrections: Counter[str]) -> Iterable[_Attempt]:
     found: list[_Attempt] = []
     now: _Attempt | None = None
-    edited = False
+    edited = motioned = False
     for event in record:
         match event:
             case ev.Forked():
@@ -156,7 +156,9 @@ def _attempts(record: RunRecord, corrections: Counter[str]) -> Iterable[_Attempt
                 for attempt in found:
                     attempt.run = event.parent_run
             case ev.CorrectionGiven():
-                corrections[correction_kind(event)] += 1
+                kind = correction_kind(event)
+                corrections[kind] += 1
+                motioned = motioned or kind == "language motion"
                 if event.step is not None:
                     edited = True
                     if now is not None:
@@ -164,8 +166,9 @@ def _attempts(record: RunRecord, corrections: Counter[str]) -> Iterable[_Attempt
                 if event.chunk is not None and now is not None and now.chunks:
                     now.chunks[-1] = (now.chunks[-1][0], event.chunk)
             case ev.StepStarted():
-                told = any(isinstance(a, LanguageMotion) for a in event.step.artifacts)
-                now = _Attempt(record.manifest.run_id, event, event.step, edited or told)
+                # A planner can speak in motions too; only a person's are corrections.
+                heeds = motioned and any(isinstance(a, LanguageMotion) for a in event.step.artifacts)
+                now = _Attempt(record.manifest.run_id, event, event.step, edited or heeds)
                 found.append(now)
                 edited = False
             case ev.Grounded() if now is not None:
@@ -175,6 +178,8 @@ def _attempts(record: RunRecord, corrections: Counter[str]) -> Iterable[_Attempt
             case ev.ChunkProposed() if now is not None:
                 now.chunks.append((event, None))
             case ev.StepFinished() if now is not None:
+                # The attempt that words end is not yet the one that heeds them.
+                motioned = motioned and event.outcome == "cancelled"
                 now.finished, now, edited = event, None, False
             case ev.VerdictGiven(phase="lasting") if event.verdict.value == "no":
                 for attempt in found:

@@ -18,7 +18,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.takeover import Takeover, human_segments
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
-from hiervla.representations import ActionChunk, Observation, Plan, SkillSignature, Step, Verdict
+from hiervla.representations import ActionChunk, LanguageMotion, Observation, Plan, SkillSignature, Step, Verdict
 from hiervla.representations import events as ev
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
 from hiervla.training.improve.records import Told, read_runs
@@ -66,10 +66,15 @@ class Blind(KinematicWorld):
         )
 
 
-def recorded(folder: Path, *, succeeds_at: int = 0, world: Any = None, **options: Any) -> RunRecord:
-    policy, answer = LinePolicy(), Plan(goal="touch", steps=(step_at("a", "pick", HERE),), remaining=("a",))
+def plan(*motions: LanguageMotion) -> Plan:
+    step = step_at("a", "pick", HERE)
+    return Plan(goal="touch", steps=(step.replace(artifacts=(*step.artifacts, *motions)),), remaining=("a",))
+
+
+def recorded(folder: Path, *answers: Plan, succeeds_at: int = 0, world: Any = None, **options: Any) -> RunRecord:
+    policy = LinePolicy()
     library = SkillLibrary([Pick(succeeds_at)])
-    made = Agent(world_preset("tabletop"), ScriptedPlanner([answer]), lambda name: policy, skills=library)
+    made = Agent(world_preset("tabletop"), ScriptedPlanner(answers or [plan()]), lambda name: policy, skills=library)
     result = made.run("touch it", world=world or KinematicWorld(), record=folder, **options)
     assert result.record is not None
     return RunRecord.open(result.record)
@@ -140,7 +145,7 @@ def test_an_edited_artifact_that_helped_counts_as_a_persons(tmp_path: Path, succ
     assert lowest == pytest.approx(0.45, abs=0.05)
 
 
-def test_words_about_a_motion_end_an_attempt_as_a_failure(tmp_path: Path) -> None:
+def test_words_about_a_motion_end_an_attempt_and_what_heeds_them_counts_as_a_persons(tmp_path: Path) -> None:
     hooks = Hooks(author="anna")
     asked = 0
 
@@ -151,11 +156,17 @@ def test_words_about_a_motion_end_an_attempt_as_a_failure(tmp_path: Path) -> Non
         if asked == 2:
             hooks.say("a bit to the left")
 
-    recorded(tmp_path, control=hooks)
-    told, trails = learned(tmp_path)
+    heeding = plan(LanguageMotion(text="a bit to the left", translation_m=(0.0, 0.02, 0.0)))
+    recorded(tmp_path / "said", plan(), heeding, control=hooks)
+    told, trails = learned(tmp_path / "said")
     assert told.corrections == {"language motion": 1}
-    assert trails[0].success is False and trails[-1].success is True
+    assert [t.success for t in trails] == [False, True]
     assert {m.outcome for m in trails[0].moments} == {0}
+    assert [{m.human for m in t.moments} for t in trails] == [{False}, {True}]
+    # A planner that speaks in motions of its own accord corrects nobody.
+    recorded(tmp_path / "own", heeding)
+    told, trails = learned(tmp_path / "own")
+    assert told.corrected == 0 and told.attempts == {"succeeded": 1}
 
 
 def test_what_lacks_something_is_left_out_and_counted(tmp_path: Path) -> None:
