@@ -125,6 +125,10 @@ class ChunkPolicy(ABC, Generic[N]):
         """A condition (1, context) with the advantage that the chunk shall have, where the network can be told."""
         return self.network.advised(context, torch.tensor([advantage]))
 
+    def draw_good(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
+        """Like :meth:`draw`, and told to be good where the network can be told."""
+        return self.draw(self.advised(context), generator, past)
+
     def settle(self, rows: Rows, now_s: float) -> Rows:
         """The rows (H, 6) to give out, where that takes more than the newest chunk; :attr:`history` has the others."""
         return rows
@@ -181,7 +185,7 @@ class ChunkPolicy(ABC, Generic[N]):
         valid = torch.arange(points.shape[1])[None] < max(inputs.count, 1)
         with torch.no_grad():
             context = self.network.encode(points, valid, torch.from_numpy(inputs.proprio)[None], torch.tensor([skill]))
-            drawn = self.draw(self.advised(context), generator, self._overlap(now_s))[0].double().numpy()
+            drawn = self.draw_good(context, generator, self._overlap(now_s))[0].double().numpy()
             done, progress = torch.sigmoid(self.network.judge(context))[0].tolist()
         rows = self.settle(drawn, now_s)
         self.history.append(Past(now_s, drawn))

@@ -54,6 +54,16 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
 
     def draw(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
         """See :class:`ChunkPolicy`."""
+        return self._draw(context, generator, past, None)
+
+    def draw_good(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
+        """Guided away from what was learned of all examples; see :class:`ChunkPolicy`."""
+        guided = self.network.spec.advantage and self.guidance != 1.0
+        return self._draw(self.advised(context), generator, past, (context, self.guidance) if guided else None)
+
+    def _draw(
+        self, context: Tensor, generator: torch.Generator, past: Past | None, away: tuple[Tensor, float] | None
+    ) -> Tensor:
         horizon = self.network.spec.horizon
         noise = self.noise * torch.randn(1, horizon, ACTION_DIM, generator=generator)
         known = None
@@ -61,7 +71,7 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
             rows = torch.zeros(horizon, ACTION_DIM)
             rows[: len(past.rows)] = torch.from_numpy(past.rows).float()
             known = Known(rows, sureness(horizon, len(past.rows), self.delay_rows))
-        return self.network.sample(context, noise, self.steps, known)
+        return self.network.sample(context, noise, self.steps, known, away)
 
 
 def sureness(horizon: int, known: int, delay: int) -> Tensor:

@@ -307,20 +307,22 @@ class FlowNet(DenoisingNet):
             t = k / steps
             at = torch.full((len(x),), t, device=x.device)
             if known is None:
-                clean = self.predict(x, at, context)
-                if away is not None:
-                    clean = torch.lerp(self.predict(x, at, away[0]), clean, away[1])
+                clean = self._guided(x, at, context, away)
                 x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
                 continue
             with torch.enable_grad():
                 free = x.detach().requires_grad_(True)
-                clean = self.predict(free, at, context)
+                clean = self._guided(free, at, context, away)
                 gap = known.sureness[:, None] * (self.normalise(known.rows) - clean.detach())
                 (pull,) = torch.autograd.grad(clean, free, gap)
             spread = (1.0 - t) ** 2 / (t**2 + (1.0 - t) ** 2)
             strength = min(MAX_GUIDANCE, (1.0 - t) / (t * spread)) if t > 0.0 else MAX_GUIDANCE
             x = x + ((clean.detach() - x) / (1.0 - t) + strength * pull) / steps
         return self.denormalise(x)
+
+    def _guided(self, x: Tensor, at: Tensor, context: Tensor, away: tuple[Tensor, float] | None) -> Tensor:
+        clean = self.predict(x, at, context)
+        return clean if away is None else torch.lerp(self.predict(x, at, away[0]), clean, away[1])
 
 
 def _scale_state(p: Tensor) -> Tensor:

@@ -67,9 +67,9 @@ def test_the_head_learns_both_ways_and_does_as_it_is_told(tmp_path: Path, frozen
     rows.demos.proprio[:] = rows.demos.proprio[0]
     rows.demos.actions[..., 2] = 0.1
     told = rows.outcome.astype(np.int8)
-    spec = TrainSpec(steps=1, batch=32, points=24, lr=2e-2, ema=0.9, freeze_encoder=frozen, copies=2, held_out=0.0)
+    spec = TrainSpec(steps=1, batch=16, points=16, lr=2e-2, ema=0.9, freeze_encoder=frozen, copies=2, held_out=0.0)
     trainer = AdvantageTrainer(lessons(None, rows, told, 0.5), spec, tiny.weights(tmp_path))
-    for _ in range(100):
+    for _ in range(120):
         trainer.train_step(0.2)
     policy = trainer.policy("tiny-1-g1")
     inputs = tiny.sample(0.0, 0.1, np.random.default_rng(5)).inputs
