@@ -70,7 +70,8 @@ class Told:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Told:
         """The inverse of :meth:`to_json`."""
-        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 @dataclass
