@@ -15,13 +15,13 @@ from hiervla.representations import HiervlaError, UnknownNameError
 from hiervla.skills import SkillLibrary
 from hiervla.skills.reliability import FILE, Reliability, digest_of
 from hiervla.training.arena import Arena
-from hiervla.training.collect import HOME, approach
 from hiervla.training.experts.state import Task
 from hiervla.training.experts.tasks import pick_task
 from hiervla.training.handoffs import single
 from hiervla.training.improve.experience import ExperienceError, Trail
 from hiervla.training.improve.rollouts import Exploration, roll_out
 from hiervla.training.reliability import PLACES, measured_pick
+from hiervla.training.stories import HOME, approach
 from hiervla.training.trials import run_trial, trial_scene, trial_task
 from hiervla.worlds.tabletop.sampling import SceneRequestError
 from hiervla.worlds.tabletop.specs import SceneSpec
