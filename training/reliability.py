@@ -13,6 +13,7 @@ from hiervla.skills.reliability import Rate, Reliability, digest_of
 from hiervla.training.experts.tasks import pick_task
 from hiervla.training.handoffs import HandoffReport, Tried, single
 from hiervla.worlds.tabletop.sampling import Request, SceneRequestError, sample_scene
+from hiervla.worlds.tabletop.specs import SceneSpec
 
 Counts = dict[tuple[str, str, str], tuple[int, int]]
 """(skill, kind, where) to successes and trials."""
@@ -81,18 +82,34 @@ def measure_picks(
     return counts
 
 
-def _pick(kind: str, place: str, seed: int, policy: str) -> Tried | None:
-    """One pick; None where the thing cannot be there or is not seen."""
+def measured_pick(kind: str, place: str, seed: int, *, training: bool = False) -> tuple[SceneSpec, str] | None:
+    """A scene for a pick from a place, and the thing that is meant; None where it cannot be there.
+
+    Args:
+        kind: kind of the thing.
+        place: one of :data:`PLACES`.
+        seed: of the scene.
+        training: take it from the scenes to learn in, which measuring never draws.
+    """
     carried = place == "on_object"
     need: list[Request] = [(_CARRIER[kind], None, "table"), (kind, None, "#0")] if carried else [(kind, None, place)]  # type: ignore[list-item]  # the sampler's categories
     try:
         scene = sample_scene(
-            60_000_001 + 2 * seed, n_objects=(3, 6), require=need, stacks=0, spill=False, drawer_open=place == "drawer"
-        )
+            60_000_000 + 2 * seed + (not training), n_objects=(3, 6), require=need, stacks=0, spill=False,
+            drawer_open=place == "drawer",
+        )  # fmt: skip
     except SceneRequestError:
         return None
-    name = scene.objects[len(need) - 1].id
+    return scene, scene.objects[len(need) - 1].id
+
+
+def _pick(kind: str, place: str, seed: int, policy: str) -> Tried | None:
+    """One pick; None where the thing cannot be there or is not seen."""
+    found = measured_pick(kind, place, seed)
+    if found is None:
+        return None
+    scene, name = found
     return single(scene, lambda arena, rng: pick_task(arena.truth, arena.world, arena.state(), name, rng), seed, policy)
 
 
-__all__ = ["PLACES", "Counts", "measure_picks", "rates_of", "write_rates"]
+__all__ = ["PLACES", "Counts", "measure_picks", "measured_pick", "rates_of", "write_rates"]

@@ -129,7 +129,7 @@ class Trainer:
         held = np.isin(demos.episode, episodes[split])
         self.train_rows = np.flatnonzero(~held)
         self.held_rows = np.flatnonzero(held)
-        self._weights = _skill_balance(demos.skill[self.train_rows])
+        self._weights = skill_balance(demos.skill[self.train_rows])
         self._off = off_the_point(demos) if spec.drop_point > 0.0 else None
         self._policy_class = policy_class(spec.family)
         base = self._begin(init, encoder_only)
@@ -185,7 +185,8 @@ class Trainer:
                 batch = tuple(a[self._part] for a in self._changed(self.train_rows[chosen], self.rng))
                 points, valid, proprio, skill, actions, verdict = (torch.from_numpy(a).to(self.device) for a in batch)
                 context = self.network.encode(points, valid, proprio, skill)
-            loss = self._loss(context, actions, verdict)
+            condition = self._condition(context, self.train_rows[chosen[self._part]])
+            loss = self._loss(context, condition, actions, verdict)
         self.optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self.team.average(p.grad for p in self.network.parameters())
@@ -206,6 +207,10 @@ class Trainer:
         seed = np.random.SeedSequence([self.spec.seed, 4, self.step, self.team.rank]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(seed) % 2**63)
 
+    def _condition(self, context: Tensor, rows: np.ndarray[Any, Any]) -> Tensor:
+        """What the head is given of samples `rows` (B,) that were encoded as `context`, (B, context) both."""
+        return context
+
     def _changed(self, rows: np.ndarray[Any, Any], rng: np.random.Generator) -> Batch:
         off = None
         if self._off is not None:
@@ -221,11 +226,11 @@ class Trainer:
             tensors = [torch.from_numpy(a).to(self.device) for a in batch]
             yield self.network.encode(*tensors[:4]).cpu().numpy(), batch[4], batch[5]
 
-    def _loss(self, context: Tensor, actions: Tensor, verdict: Tensor) -> Tensor:
+    def _loss(self, context: Tensor, condition: Tensor, actions: Tensor, verdict: Tensor) -> Tensor:
         net, spec = self.network, self.spec
         rows = torch.ones(actions.shape[1], device=actions.device)
         rows[spec.near_rows :] = 0.4
-        chunk = net.loss(context, actions, rows, spec.draws)
+        chunk = net.loss(condition, actions, rows, spec.draws)
         logits = net.judge(context)
         done = F.binary_cross_entropy_with_logits(logits[:, 0], verdict[:, 0])
         progress = F.mse_loss(torch.sigmoid(logits[:, 1]), verdict[:, 1])
@@ -356,7 +361,7 @@ def precision(name: str, device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, dtype=torch.bfloat16 if name == "bf16" else torch.float16)
 
 
-def _skill_balance(skill: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def skill_balance(skill: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Sampling weights: half by frequency, half equal among skills."""
     counts = np.bincount(skill, minlength=int(skill.max()) + 1)
     equal = 1.0 / (counts[skill] * np.count_nonzero(counts))

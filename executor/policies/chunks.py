@@ -27,7 +27,7 @@ from hiervla.executor.policies.features import (
     in_frame,
     observe_features,
 )
-from hiervla.executor.policies.network import ChunkNet, NetworkSpec
+from hiervla.executor.policies.network import POSITIVE, ChunkNet, NetworkSpec
 from hiervla.representations import ActionChunk, Observation, Step
 from hiervla.representations.errors import CheckpointError, UnknownNameError
 
@@ -121,6 +121,14 @@ class ChunkPolicy(ABC, Generic[N]):
                 the start of an attempt.
         """
 
+    def advised(self, context: Tensor, advantage: int = POSITIVE) -> Tensor:
+        """A condition (1, context) with the advantage that the chunk shall have, where the network can be told."""
+        return self.network.advised(context, torch.tensor([advantage]))
+
+    def draw_good(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
+        """Like :meth:`draw`, and told to be good where the network can be told."""
+        return self.draw(self.advised(context), generator, past)
+
     def settle(self, rows: Rows, now_s: float) -> Rows:
         """The rows (H, 6) to give out, where that takes more than the newest chunk; :attr:`history` has the others."""
         return rows
@@ -177,7 +185,7 @@ class ChunkPolicy(ABC, Generic[N]):
         valid = torch.arange(points.shape[1])[None] < max(inputs.count, 1)
         with torch.no_grad():
             context = self.network.encode(points, valid, torch.from_numpy(inputs.proprio)[None], torch.tensor([skill]))
-            drawn = self.draw(context, generator, self._overlap(now_s))[0].double().numpy()
+            drawn = self.draw_good(context, generator, self._overlap(now_s))[0].double().numpy()
             done, progress = torch.sigmoid(self.network.judge(context))[0].tolist()
         rows = self.settle(drawn, now_s)
         self.history.append(Past(now_s, drawn))

@@ -19,7 +19,7 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
     """Flow matching as a policy."""
 
     network_class: ClassVar[type[ChunkNet]] = FlowNet
-    choices = ("steps", "noise", "inpaint", "delay_rows")
+    choices = ("steps", "noise", "inpaint", "delay_rows", "guidance")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
         noise: float = 0.3,
         inpaint: bool = False,
         delay_rows: int = 2,
+        guidance: float = 1.0,
         **options: Any,
     ) -> None:
         """Wrap a network.
@@ -40,6 +41,8 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
             noise: spread of the initial noise, 1 as in training, 0 for the flow from the origin.
             inpaint: let a chunk agree with what is left of the one before; see :meth:`FlowNet.sample`.
             delay_rows: rows at the start of a chunk that are over, or under way, when it takes over; they are fixed.
+            guidance: how much farther than the chunk that was learned of good examples the chunk goes from the one that
+                was learned of all, 1 for no farther; without effect where the network knows no advantage.
             options: as in :class:`ChunkPolicy`.
         """
         super().__init__(network, *args, **options)
@@ -47,9 +50,20 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
         self.noise = noise
         self.inpaint = inpaint
         self.delay_rows = delay_rows
+        self.guidance = guidance
 
     def draw(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
         """See :class:`ChunkPolicy`."""
+        return self._draw(context, generator, past, None)
+
+    def draw_good(self, context: Tensor, generator: torch.Generator, past: Past | None) -> Tensor:
+        """Guided away from what was learned of all examples; see :class:`ChunkPolicy`."""
+        guided = self.network.spec.advantage and self.guidance != 1.0
+        return self._draw(self.advised(context), generator, past, (context, self.guidance) if guided else None)
+
+    def _draw(
+        self, context: Tensor, generator: torch.Generator, past: Past | None, away: tuple[Tensor, float] | None
+    ) -> Tensor:
         horizon = self.network.spec.horizon
         noise = self.noise * torch.randn(1, horizon, ACTION_DIM, generator=generator)
         known = None
@@ -57,7 +71,7 @@ class FlowPolicy(ChunkPolicy[FlowNet]):
             rows = torch.zeros(horizon, ACTION_DIM)
             rows[: len(past.rows)] = torch.from_numpy(past.rows).float()
             known = Known(rows, sureness(horizon, len(past.rows), self.delay_rows))
-        return self.network.sample(context, noise, self.steps, known)
+        return self.network.sample(context, noise, self.steps, known, away)
 
 
 def sureness(horizon: int, known: int, delay: int) -> Tensor:

@@ -22,6 +22,10 @@ ACTION_DIM = 6
 """x, y, z relative to the keypoint [m]; sin, cos of twice the yaw; gripper opening 0..1."""
 
 _ENCODER = ("skill", "state", "point_in", "point_film", "point_mid", "point_out", "attention", "fuse")
+_MAY_LACK = frozenset({"advantage"})
+"""Fields of a network's description that came later: a folder without them has a network without the part."""
+UNADVISED, NEGATIVE, POSITIVE = -1, 0, 1
+"""What a head is told of the chunk's advantage: nothing, that it is poor, that it is good."""
 MAX_GUIDANCE = 5.0
 """Limit of the guidance towards known rows; the paper's choice for few steps."""
 
@@ -41,6 +45,7 @@ class NetworkSpec:
         blocks: residual blocks of the head.
         action_mean: (6,) mean of the action rows.
         action_scale: (6,) spread of the action rows.
+        advantage: whether the head can be told how good its chunk shall be; see :meth:`ChunkNet.advised`.
     """
 
     horizon: int = 16
@@ -53,10 +58,12 @@ class NetworkSpec:
     blocks: int = 3
     action_mean: tuple[float, ...] = (0.0, 0.0, 0.05, 0.0, 0.5, 0.5)
     action_scale: tuple[float, ...] = (0.05, 0.05, 0.07, 0.5, 0.5, 0.5)
+    advantage: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain JSON values; what a network may lack is left out where it lacks it, as older folders have it."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if v or k not in _MAY_LACK}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> NetworkSpec:
@@ -66,8 +73,10 @@ class NetworkSpec:
             TypeError: an unknown or missing field.
         """
         names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            raise TypeError(f"network fields {sorted(set(values) ^ names)} are missing or unknown")
+        if wrong := (set(values) ^ names) - (_MAY_LACK - set(values)):
+            raise TypeError(f"network fields {sorted(wrong)} are missing or unknown")
+        if not isinstance(values.get("advantage", False), bool):
+            raise TypeError(f"network field 'advantage' is {values['advantage']!r} and no bool")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
@@ -103,6 +112,10 @@ class ChunkNet(nn.Module, ABC):
             nn.Linear(spec.context, spec.context),
         )  # fmt: skip
         self.verdict = nn.Sequential(nn.SiLU(), nn.Linear(spec.context, 64), nn.SiLU(), nn.Linear(64, 2))
+        if spec.advantage:
+            # Zero, so that weights which learned without it act as before until it has learned something.
+            self.advantage = nn.Embedding(2, 2 * spec.context)
+            nn.init.zeros_(self.advantage.weight)
         self.register_buffer("action_mean", torch.tensor(spec.action_mean))
         self.register_buffer("action_scale", torch.tensor(spec.action_scale))
 
@@ -170,6 +183,23 @@ class ChunkNet(nn.Module, ABC):
         peak = torch.relu(self.point_out(h)).masked_fill(holes, 0.0).amax(dim=1)
         context: Tensor = self.fuse(torch.cat([peak, soft, state], dim=-1))
         return context
+
+    def advised(self, context: Tensor, advantage: Tensor) -> Tensor:
+        """The condition of a chunk that shall be good, or poor: RECAP's advantage conditioning (arXiv 2511.14759).
+
+        A network without that part is not told, and neither is the verdict, which is about the past.
+
+        Args:
+            context: (B, context) of :meth:`encode`.
+            advantage: (B,) int64: :data:`UNADVISED`, :data:`NEGATIVE` or :data:`POSITIVE`.
+
+        Returns:
+            (B, context).
+        """
+        if not self.spec.advantage:
+            return context
+        scale, shift = self.advantage(advantage.clamp(min=0)).chunk(2, dim=-1)
+        return torch.where(advantage[:, None] == UNADVISED, context, context * (1.0 + scale) + shift)
 
     def judge(self, context: Tensor) -> Tensor:
         """(B, 2): logit that the step is done, logit of the progress."""
@@ -256,8 +286,18 @@ class FlowNet(DenoisingNet):
         """The flow from the origin; see :class:`ChunkNet`."""
         return self.sample(context, torch.zeros(len(context), self.spec.horizon, ACTION_DIM, device=context.device), 5)
 
-    def sample(self, context: Tensor, noise: Tensor, steps: int, known: Known | None = None) -> Tensor:
+    def sample(
+        self,
+        context: Tensor,
+        noise: Tensor,
+        steps: int,
+        known: Known | None = None,
+        away: tuple[Tensor, float] | None = None,
+    ) -> Tensor:
         """Integrate the flow from `noise` (B, H, 6) to a chunk in metres, (B, H, 6), with `steps` Euler steps.
+
+        `away` is a condition and how many times farther from its chunk than `context`'s the flow is to go, 1 for no
+        farther: classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598).
 
         With `known` rows the flow is guided to agree with them where they are sure: real-time chunking (Black et al.
         2025, arXiv 2506.07339, algorithm 1), which inpaints a chunk by the gradient of the estimate.
@@ -267,18 +307,22 @@ class FlowNet(DenoisingNet):
             t = k / steps
             at = torch.full((len(x),), t, device=x.device)
             if known is None:
-                clean = self.predict(x, at, context)
+                clean = self._guided(x, at, context, away)
                 x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
                 continue
             with torch.enable_grad():
                 free = x.detach().requires_grad_(True)
-                clean = self.predict(free, at, context)
+                clean = self._guided(free, at, context, away)
                 gap = known.sureness[:, None] * (self.normalise(known.rows) - clean.detach())
                 (pull,) = torch.autograd.grad(clean, free, gap)
             spread = (1.0 - t) ** 2 / (t**2 + (1.0 - t) ** 2)
             strength = min(MAX_GUIDANCE, (1.0 - t) / (t * spread)) if t > 0.0 else MAX_GUIDANCE
             x = x + ((clean.detach() - x) / (1.0 - t) + strength * pull) / steps
         return self.denormalise(x)
+
+    def _guided(self, x: Tensor, at: Tensor, context: Tensor, away: tuple[Tensor, float] | None) -> Tensor:
+        clean = self.predict(x, at, context)
+        return clean if away is None else torch.lerp(self.predict(x, at, away[0]), clean, away[1])
 
 
 def _scale_state(p: Tensor) -> Tensor:

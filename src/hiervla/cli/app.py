@@ -16,6 +16,7 @@ from hiervla.cli import (
     comparing,
     data,
     exporting,
+    improving,
     learning,
     looking,
     records,
@@ -45,6 +46,7 @@ calibrating.add_to(app)
 blaming.add_to(app)
 looking.add_to(app)
 learning.add_to(app)
+improving.add_to(app)
 data.add_to(app)
 serving.add_to(app)
 
