@@ -55,7 +55,7 @@ def identical(records: Sequence[RunRecord]) -> dict[str, Any]:
     return {
         "replay_identical": same / len(found),
         "runs": len(found),
-        "runs_failed": outcomes.count("failed"),
+        "runs_failed": sum(o in ("failed", "gave_up", "envelope_stop", "error") for o in outcomes),
         "replay_x_realtime": speed,
         "replay_x_realtime_cpu": by_cpu,
     }
