@@ -27,6 +27,7 @@ from hiervla.representations.events import (
     SnapshotTaken,
     StepFinished,
     StepStarted,
+    build_events,
 )
 from hiervla.representations.plans import RunOutcome
 
@@ -46,6 +47,7 @@ class Recorder(ABC):
     """
 
     def __init__(self) -> None:
+        build_events()
         self._lock = threading.RLock()
         self._subscribers: list[Subscriber] = []
         self._stored: set[tuple[BlobKind, str]] = set()

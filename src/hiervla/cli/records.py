@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -69,10 +72,23 @@ def inspect(
 
         show_step(run, step, attempt=attempt, png=png, as_json=as_json)
     else:
-        from hiervla.cli.inspecting import show_run
+        with _no_garbage():
+            from hiervla.cli.inspecting import show_run
 
-        show_run(run, as_json=as_json)
+            show_run(run, as_json=as_json)
     return 0
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Do not look for garbage: what is loaded and read to be shown once all stays until the end."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def verify(run: Run, as_json: AsJson = False) -> int:
