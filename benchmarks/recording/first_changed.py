@@ -243,7 +243,10 @@ def failure_counts_double(story: Story) -> int | None:
         if not attempt.failed:
             continue
         counts[key] += 1
-        if 2 > story.config.max_retries >= 1:
+        if story.config.max_retries == 0:
+            # It gives up all the same, and says after how many attempts.
+            return next((_line(e) for e in story.of(ev.RunFinished)), None)
+        if story.config.max_retries == 1:
             return _line(story.next(attempt.events[-1]))
         answer = story.answer_after(attempt.events[-1])
         if story.config.repeats < 2 and _followed(answer):

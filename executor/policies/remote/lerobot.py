@@ -134,6 +134,9 @@ class LeRobotProcess:
         if not isinstance(said, dict) or not isinstance(said.get("ready"), dict):
             if isinstance(said, dict) and "failed" in said:
                 raise self._failed(str(said["failed"]).rstrip("."), "See docs/policies-remote.md, LeRobot")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # Its last word may come a moment before its end, which is not to be taken for ours.
+                self._process.wait(2.0)
             self.close()
             problem = f"the process ended with code {self._process.returncode} before it listened"
             if line:
