@@ -408,3 +408,15 @@ def test_forks_stand_below_their_parents() -> None:
     assert [(depth, row["run"]) for depth, row in family(rows)] == [
         (0, "d"), (0, "unreadable"), (0, "a"), (1, "b"), (2, "c"),
     ]  # fmt: skip
+
+
+def test_a_process_that_planned_motions_ends_without_a_word() -> None:
+    # The library behind them counts what is left when the interpreter ends, and tells the user of it.
+    code = (
+        "import ruckig, sys; from hiervla.cli import main\n"
+        "class Ring: pass\n"
+        "ring = Ring(); ring.ring, ring.motion = ring, ruckig.Ruckig(7, 0.02)\n"
+        "sys.exit(main(['--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -19,8 +17,6 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status: 0 good; 1 the run, the check or the record is not; 2 a mistake in the command; 3 a record
         that is whole but was not closed; 130 interrupted.
     """
-    # The last search for garbage, when the interpreter ends, takes longer than `inspect` takes to print.
-    atexit.register(gc.freeze)
     words = list(sys.argv[1:] if args is None else args)
     debug = bool(os.environ.get("HIERVLA_DEBUG"))
     if "--debug" in words:
