@@ -24,10 +24,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.common import arguments, finish, rate
+from hiervla.planner.wrapping import PlannerWrapper
 
 if TYPE_CHECKING:
     from hiervla.executor.agent import Agent
-    from hiervla.planner.embedded.planner import EmbeddedPlanner
     from hiervla.representations import Observation, Step
 
 TEXT_ONLY = "text only"
@@ -65,16 +65,10 @@ class Trial:
     plan_s: float
 
 
-class Blind:
+class Blind(PlannerWrapper):
     """The planner with its eyes shut for places: steps in words, and the middle of the table for every one of them."""
 
     kinds = ("keypoints",)
-
-    def __init__(self, planner: EmbeddedPlanner) -> None:
-        self._planner = planner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._planner, name)
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """The step with the same point whatever it is about."""
@@ -97,7 +91,7 @@ def _agent(blind: bool) -> Agent:
     torch.set_num_threads(1)
     agent = Agent.from_preset("tabletop-random", config=LoopConfig(max_retries=0))
     if blind:
-        agent.planner = Blind(agent.planner)  # type: ignore[arg-type]  # it answers all that it is asked
+        agent.planner = Blind(agent.planner)
     return agent
 
 

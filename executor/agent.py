@@ -183,7 +183,7 @@ class Agent:
             check_program("program", program, Vocabulary(self.skills.signatures()), self.config.program)
             planner = GivenProgram(planner, persons_program(program))
             instruction = instruction or title_of(program)
-        with self._alone(token):
+        with alone(self._busy, token):
             return self._run(instruction, planner, seed, record, on_event, scene, world, token, control, config)
 
     async def arun(
@@ -273,7 +273,7 @@ class Agent:
             parent=ForkOf(run_id=origin.run_id, event=point.started.id, path=str(parent.path)),
         )
         live = LiveParts(self.planner, self._policy, self.skills, control or LetItRun(), token, self._verifier)
-        with self._alone(token), _world_of(parent, world) as place:
+        with alone(self._busy, token), _world_of(parent, world) as place:
             folder = new_run_folder(record or parent.path.resolve().parent, manifest.run_id)
             with RunRecorder.create(folder, manifest) as recorder:
                 if on_event is not None:
@@ -301,17 +301,6 @@ class Agent:
         parent = run if isinstance(run, RunRecord) else RunRecord.open(run)
         at = last_attempt(parent).id
         return self.fork(parent, at, record=record, on_event=on_event, world=world, cancel=cancel, control=control)
-
-    @contextmanager
-    def _alone(self, token: CancelToken) -> Iterator[None]:
-        """One run at a time; the first Ctrl-C stops it safely."""
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
-        try:
-            with cancel_on_interrupt(token):
-                yield
-        finally:
-            self._busy.release()
 
     def _run(
         self,
@@ -415,7 +404,23 @@ def _world_of(record: RunRecord, given: World | None) -> Iterator[World]:
 
 
 @contextmanager
-def cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
+def alone(busy: threading.Lock, token: CancelToken) -> Iterator[None]:
+    """One run of an agent at a time; the first Ctrl-C stops it safely.
+
+    Raises:
+        RuntimeError: the agent is running already.
+    """
+    if not busy.acquire(blocking=False):
+        raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
+    try:
+        with _cancel_on_interrupt(token):
+            yield
+    finally:
+        busy.release()
+
+
+@contextmanager
+def _cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
     """Turn the first Ctrl-C into a request to stop; a second one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield

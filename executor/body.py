@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -27,7 +27,7 @@ from hiervla.representations.errors import SnapshotError
 from hiervla.representations.events import EnvelopeFired, Note, TransitFailed, TransitPlanned
 from hiervla.skills import Approach
 from hiervla.skills.checks import holding
-from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, World
+from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, SnapshotWrapper, World
 
 _HELD = HeldObject(half_extents=(0.035, 0.04, 0.05), below_m=0.03)
 _NEAR_HAND_M = 0.11
@@ -74,42 +74,19 @@ class CancelToken:
         return self._event.is_set()
 
 
-class _RecordedWorld:
+class _RecordedWorld(SnapshotWrapper):
     """A world whose every command is on record, with the state in which it is given, before it is carried out.
 
     It stands inside the envelope, so that the record holds what the robot was really told.
     """
 
     def __init__(self, world: World, recorder: Recorder) -> None:
-        self._world = world
+        super().__init__(world)
         self._recorder = recorder
-
-    @property
-    def name(self) -> str:
-        return self._world.name
-
-    @property
-    def time_s(self) -> float:
-        return self._world.time_s
-
-    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
-        return self._world.observe(cameras)
-
-    def proprio(self) -> Proprioception:
-        return self._world.proprio()
 
     def step(self, command: JointCommand) -> None:
         self._recorder.tick(command, self._world.proprio())
-        self._world.step(command)
-
-    def snapshot(self) -> bytes:
-        return bytes(self._world.snapshot())  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
-
-    def restore(self, snapshot: bytes) -> None:
-        self._world.restore(snapshot)  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
-
-    def close(self) -> None:
-        self._world.close()
+        super().step(command)
 
 
 class Body:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hiervla.representations import HiervlaError, UnknownNameError
 
@@ -56,6 +56,9 @@ class ArmsPreset:
     doc: str
     scene: Callable[[int], DuoScene]
     build: Callable[[DuoScene], ArmsWorld]
+
+
+P = TypeVar("P", WorldPreset, ArmsPreset)
 
 
 def _dining_scene(seed: int) -> SceneSpec:
@@ -134,10 +137,7 @@ def world_preset(name: str) -> WorldPreset:
     Raises:
         UnknownNameError: there is none.
     """
-    for preset in _PRESETS:
-        if preset.name == name:
-            return preset
-    raise UnknownNameError("world", name, [p.name for p in (*_PRESETS, *_ARMS_PRESETS)])
+    return _of_name(name, _PRESETS, "world", (*_PRESETS, *_ARMS_PRESETS))
 
 
 def arms_presets() -> tuple[ArmsPreset, ...]:
@@ -151,10 +151,14 @@ def arms_preset(name: str) -> ArmsPreset:
     Raises:
         UnknownNameError: there is none.
     """
-    for preset in _ARMS_PRESETS:
+    return _of_name(name, _ARMS_PRESETS, "world with several arms", _ARMS_PRESETS)
+
+
+def _of_name(name: str, presets: Sequence[P], what: str, known: Sequence[WorldPreset | ArmsPreset]) -> P:
+    for preset in presets:
         if preset.name == name:
             return preset
-    raise UnknownNameError("world with several arms", name, [p.name for p in _ARMS_PRESETS])
+    raise UnknownNameError(what, name, [p.name for p in known])
 
 
 def rebuild_world(name: str, config: dict[str, Any]) -> World:

@@ -67,6 +67,51 @@ class SnapshotWorld(World, Protocol):
         ...
 
 
+class WorldWrapper:
+    """Stands before a world and passes everything on; subclasses change what they are for."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def name(self) -> str:
+        """See :class:`World`."""
+        return self._world.name
+
+    @property
+    def time_s(self) -> float:
+        """See :class:`World`."""
+        return self._world.time_s
+
+    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
+        """See :class:`World`."""
+        return self._world.observe(cameras)
+
+    def proprio(self) -> Proprioception:
+        """See :class:`World`."""
+        return self._world.proprio()
+
+    def step(self, command: JointCommand) -> None:
+        """See :class:`World`."""
+        self._world.step(command)
+
+    def close(self) -> None:
+        """See :class:`World`."""
+        self._world.close()
+
+
+class SnapshotWrapper(WorldWrapper):
+    """The same with what a :class:`SnapshotWorld` has beyond; asked for only where the world inside is one."""
+
+    def snapshot(self) -> bytes:
+        """See :class:`SnapshotWorld`."""
+        return bytes(self._world.snapshot())  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
+
+    def restore(self, snapshot: bytes) -> None:
+        """See :class:`SnapshotWorld`."""
+        self._world.restore(snapshot)  # type: ignore[attr-defined]  # asked only of a SnapshotWorld
+
+
 @dataclass(frozen=True)
 class SharedSpace:
     """A space that more than one arm can enter, as one of them has to keep to it; a matter of how they are mounted.

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from benchmarks.tasks import FAMILIES, FIRST_SEED, MAX_STEPS
+from hiervla.planner.wrapping import PlannerWrapper
 
 if TYPE_CHECKING:
     from hiervla.executor.agent import Agent
     from hiervla.executor.config import LoopConfig
     from hiervla.executor.policies.base import Policy
     from hiervla.executor.record.reader import RunRecord
-    from hiervla.planner.base import Planner, PlannerContext, RejectedAttempt
-    from hiervla.representations import ActionChunk, Observation, Plan, Refusal, Step
+    from hiervla.representations import ActionChunk, Observation, Step
 
 WORLD: Final = "tabletop-random"
 Fault = Literal["", "misses", "drops", "beside"]
@@ -91,36 +91,23 @@ class ErringPolicy:
         return chunk.model_copy(update=changed)
 
 
-class BesidePlanner:
+class BesidePlanner(PlannerWrapper):
     """A planner whose points lie 8 cm beside what the planner below it means."""
 
-    def __init__(self, below: Planner) -> None:
-        self._below = below
-        self.rejected: tuple[RejectedAttempt, ...] = ()
+    looks_over = False
+    """What it put beside, it does not look at again."""
 
     @property
     def id(self) -> str:
         """See :class:`hiervla.planner.base.Planner`."""
-        return f"{_BESIDE}{self._below.id}"
-
-    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
-        """See :class:`hiervla.planner.base.Planner`."""
-        answer = self._below.plan(observation, instruction, context)
-        self.rejected = self._below.rejected
-        return answer
-
-    def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
-        """See :class:`hiervla.planner.base.Planner`."""
-        fresh = self._below.refresh(observation, plan, context)
-        self.rejected = self._below.rejected
-        return fresh
+        return f"{_BESIDE}{self.inner.id}"
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
         from hiervla.executor.blame.exchange import moved
         from hiervla.executor.policies.base import target_point
 
-        found = self._below.ground(observation, step)
+        found = super().ground(observation, step)
         x, y, z = (float(v) for v in target_point(found) + _BESIDE_M)
         return moved(found, (x, y, z))
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from hiervla.executor.agent import Subscriber, cancel_on_interrupt, policies
+from hiervla.executor.agent import Subscriber, alone, policies
 from hiervla.executor.arms.run import ArmParts, ArmsRun, Asked
 from hiervla.executor.body import CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
@@ -129,27 +130,18 @@ class ArmsAgent:
             HiervlaError: the caller's mistake: an unusable record folder, an agent that is busy already.
         """
         token = cancel or CancelToken()
-        if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
-        try:
-            with cancel_on_interrupt(token):
-                own = world is None
-                if world is None:
-                    scene = scene or self.preset.scene(seed)
-                    world = self.preset.build(scene)
-                try:
-                    minds = {arm: self._mind_of(arm) for arm in world.arms}
-                    manifest = self._manifest(instruction or (plan.goal if plan else ""), seed, world, scene, minds)
-                    folder = None if record is None else new_run_folder(record, manifest.run_id)
-                    parts = {arm: ArmParts(*mind) for arm, mind in minds.items()}
-                    run = ArmsRun(world, parts, self.skills, self.config, manifest, token, control or LetItRun())
-                    asked = Asked(manifest.instruction, plan, one_by_one)
-                    return run.carry_out(asked, folder, on_event=on_event, on_arm=on_arm)
-                finally:
-                    if own:
-                        world.close()
-        finally:
-            self._busy.release()
+        with alone(self._busy, token), ExitStack() as stack:
+            if world is None:
+                scene = scene or self.preset.scene(seed)
+                world = self.preset.build(scene)
+                stack.callback(world.close)
+            minds = {arm: self._mind_of(arm) for arm in world.arms}
+            manifest = self._manifest(instruction or (plan.goal if plan else ""), seed, world, scene, minds)
+            folder = None if record is None else new_run_folder(record, manifest.run_id)
+            parts = {arm: ArmParts(*mind) for arm, mind in minds.items()}
+            run = ArmsRun(world, parts, self.skills, self.config, manifest, token, control or LetItRun())
+            asked = Asked(manifest.instruction, plan, one_by_one)
+            return run.carry_out(asked, folder, on_event=on_event, on_arm=on_arm)
 
     def _mind_of(self, arm: str) -> Mind:
         if arm not in self._minds:

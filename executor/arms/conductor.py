@@ -8,11 +8,11 @@ under its seed; threads only keep each loop's place.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hiervla.representations import JointCommand, Observation, Proprioception
-from hiervla.worlds.base import ArmsWorld, World
+from hiervla.representations import JointCommand
+from hiervla.worlds.base import ArmsWorld, SnapshotWrapper, World, WorldWrapper
 
 R = TypeVar("R")
 
@@ -104,31 +104,13 @@ class Conductor:
             self._broken = error
 
 
-class TakingTurns:
+class TakingTurns(WorldWrapper):
     """One arm's world, whose ticks wait for the other arms'."""
 
     def __init__(self, conductor: Conductor, arm: str, world: World) -> None:
+        super().__init__(world)
         self._conductor = conductor
         self._arm = arm
-        self._world = world
-
-    @property
-    def name(self) -> str:
-        """See :class:`hiervla.worlds.base.World`."""
-        return self._world.name
-
-    @property
-    def time_s(self) -> float:
-        """See :class:`hiervla.worlds.base.World`."""
-        return self._world.time_s
-
-    def observe(self, cameras: Sequence[str] | None = None) -> Observation:
-        """See :class:`hiervla.worlds.base.World`."""
-        return self._world.observe(cameras)
-
-    def proprio(self) -> Proprioception:
-        """See :class:`hiervla.worlds.base.World`."""
-        return self._world.proprio()
 
     def step(self, command: JointCommand) -> None:
         """See :class:`hiervla.worlds.base.World`; comes back when every arm has moved."""
@@ -138,13 +120,5 @@ class TakingTurns:
         """Nothing: the world of all arms is closed by whoever built it."""
 
 
-class TakingTurnsAndSaving(TakingTurns):
+class TakingTurnsAndSaving(TakingTurns, SnapshotWrapper):
     """The same for a world that can be saved; a snapshot is one of all arms."""
-
-    def snapshot(self) -> bytes:
-        """See :class:`hiervla.worlds.base.SnapshotWorld`."""
-        return bytes(self._world.snapshot())  # type: ignore[attr-defined]  # made only for a SnapshotWorld
-
-    def restore(self, snapshot: bytes) -> None:
-        """See :class:`hiervla.worlds.base.SnapshotWorld`."""
-        self._world.restore(snapshot)  # type: ignore[attr-defined]  # made only for a SnapshotWorld

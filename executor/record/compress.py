@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,40 +48,52 @@ class Compressor:
 
     def __init__(self, store: BlobStore) -> None:
         self._store = store
+        self._held: deque[_Job] = deque()
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
         self._bases: dict[tuple[BlobKind, str], _Base] = {}
         self._errors: queue.SimpleQueue[RecordWriteError] = queue.SimpleQueue()
         self._told = False
 
-    def add(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
-        """Have an image compressed that was stored raw; waits where too many are waiting already.
+    def hold(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
+        """Keep an image that was stored raw until :meth:`release`.
+
+        The thread holds up whoever stores the next image while both want the interpreter, so that it gets its work
+        when there is time for it.
+        """
+        self._held.append(_Job(sha256, kind, camera, values))
+
+    def release(self, most: int | None = None) -> None:
+        """Have so many of the images that are held compressed, or all; waits where too many are waiting already.
 
         Raises:
-            RecordWriteError: one that was added before could not be written.
+            RecordWriteError: one that was released before could not be written; the others stay held.
         """
-        self._complain()
-        if self._thread is None:
-            # What a process that ends without closing its record leaves undone is on the disk as it is.
-            self._thread = threading.Thread(target=self._work, name="hiervla-record", daemon=True)
-            self._thread.start()
-        self._jobs.put(_Job(sha256, kind, camera, values))
+        for _ in range(len(self._held) if most is None else min(most, len(self._held))):
+            self._complain()
+            if self._thread is None:
+                # What a process that ends without closing its record leaves undone is on the disk as it is.
+                self._thread = threading.Thread(target=self._work, name="hiervla-record", daemon=True)
+                self._thread.start()
+            self._jobs.put(self._held.popleft())
 
     def drain(self) -> None:
-        """Wait until nothing waits.
+        """Have all that is held compressed, and wait until nothing waits.
 
         Raises:
             RecordWriteError: something could not be written; it is kept as it is.
         """
+        self.release()
         self._jobs.join()
         self._complain()
 
     def close(self) -> None:
-        """End the thread when nothing waits; may be called twice.
+        """Have all that is held compressed, and end the thread when nothing waits; may be called twice.
 
         Raises:
             RecordWriteError: something could not be written; it is kept as it is.
         """
+        self.release()
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()

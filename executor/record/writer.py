@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +39,6 @@ class RunRecorder(Recorder):
         self._durable = durable
         self._blobs = BlobStore(folder)
         self._compressor = Compressor(self._blobs)
-        self._images: deque[tuple[str, BlobKind, str, Values]] = deque()
         self._streams = StreamWriter(folder / STREAMS_FILE)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._events = os.open(folder / EVENTS_FILE, flags, 0o644)
@@ -89,7 +87,7 @@ class RunRecorder(Recorder):
         """See :meth:`Recorder.observation`."""
         with self._lock:
             # Those of the one before, if no tick came in between.
-            self._compress(len(self._images))
+            self._compressor.release()
             return super().observation(observation, purpose, parent)
 
     def copy(self, event: EventBase, blobs: BlobStore) -> None:
@@ -140,7 +138,6 @@ class RunRecorder(Recorder):
         """
         with self._lock:
             if self._durable and self._events >= 0:
-                self._compress(len(self._images))
                 self._compressor.drain()
                 self._blobs.sync()
                 self._streams.sync()
@@ -153,7 +150,6 @@ class RunRecorder(Recorder):
                 return
             try:
                 super().close()
-                self._compress(len(self._images))
                 self._compressor.close()
                 if self._started is not None:
                     self._seal()
@@ -190,7 +186,7 @@ class RunRecorder(Recorder):
 
     def _write(self, event: EventBase) -> None:
         if not isinstance(event, ObservationTaken):
-            self._compress(len(self._images))
+            self._compressor.release()
         if self._events < 0:
             raise RecordWriteError(self._folder, "it is closed")
         line = encode_line(self.events_written + 1, self._previous, event.model_dump_json().encode())
@@ -210,9 +206,8 @@ class RunRecorder(Recorder):
             self._streams.tick(command, proprio)
         except OSError as error:
             raise RecordWriteError(self._folder, error.strerror or str(error)) from error
-        # One image a tick, when all else of the tick is done: the thread that compresses holds up this one while both
-        # want the interpreter, and compressing an image takes less than a tick.
-        self._compress(1)
+        # Compressing an image takes less than a tick, and all else of this one is done.
+        self._compressor.release(1)
 
     def _put_snapshot(self, data: bytes) -> str:
         return self._blobs.put_snapshot(data)
@@ -222,11 +217,7 @@ class RunRecorder(Recorder):
 
     def _put(self, sha256: str, kind: BlobKind, camera: str, values: Values) -> None:
         if self._blobs.put_raw(sha256, kind, values):
-            self._images.append((sha256, kind, camera, values))
-
-    def _compress(self, most: int) -> None:
-        for _ in range(min(most, len(self._images))):
-            self._compressor.add(*self._images.popleft())
+            self._compressor.hold(sha256, kind, camera, values)
 
 
 def blobs_of(event: EventBase) -> Iterator[tuple[str, BlobKind]]:

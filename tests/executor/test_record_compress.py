@@ -216,7 +216,7 @@ def test_a_control_step_hands_over_one_image(tmp_path: Path, held: threading.Eve
     assert not [t for t in threading.enumerate() if t.name == "hiervla-record"]
     for left in (1, 0):
         recorder.tick(records.command(0), records.proprio(0))
-        assert len(recorder._images) == left
+        assert len(recorder._compressor._held) == left
     assert [t for t in threading.enumerate() if t.name == "hiervla-record"]
     held.set()
     recorder.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from hiervla.executor.policies.remote.spec import ActionFormat, ImageInput, RemoteSpec, StateInput
 from hiervla.representations import ConventionError, UnknownNameError
+
+S = TypeVar("S", bound=RemoteSpec)
 
 
 @cache
@@ -92,7 +95,22 @@ def preset(name: str) -> RemoteSpec:
 
 
 def read_spec(path: str | Path) -> RemoteSpec:
-    """A spec from a JSON file.
+    """A spec from a JSON file; see :func:`read_as`."""
+    return read_as(path, RemoteSpec, "a policy server")
+
+
+def parse_spec(text: str | bytes, place: str) -> RemoteSpec:
+    """A spec from JSON; see :func:`parse_as`."""
+    return parse_as(text, place, RemoteSpec, "a policy server")
+
+
+def read_as(path: str | Path, kind: type[S], server: str) -> S:
+    """A spec of some kind from a JSON file.
+
+    Args:
+        path: the file.
+        kind: class of the spec.
+        server: what it describes, for the message.
 
     Raises:
         ConventionError: the file cannot be read, or is no spec; the first thing that is wrong is named.
@@ -101,22 +119,19 @@ def read_spec(path: str | Path) -> RemoteSpec:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConventionError("spec", f"'{path}' cannot be read ({error})", "Name a JSON file") from error
-    return parse_spec(text, str(path))
+    return parse_as(text, str(path), kind, server)
 
 
-def parse_spec(text: str | bytes, place: str) -> RemoteSpec:
-    """A spec from JSON.
+def parse_as(text: str | bytes, place: str, kind: type[S], server: str) -> S:
+    """A spec of some kind from JSON.
 
     Raises:
         ConventionError: it is none; `place` and the first thing that is wrong are named.
     """
     try:
-        return RemoteSpec.from_json(text)
+        return kind.from_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(k) for k in first["loc"]) or "as a whole"
-        raise ConventionError(
-            "spec",
-            f"{place} is no description of a policy server: {where}: {first['msg']}",
-            "See docs/policies-remote.md",
-        ) from error
+        problem = f"{place} is no description of {server}: {where}: {first['msg']}"
+        raise ConventionError("spec", problem, "See docs/policies-remote.md") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from hiervla.cli.inspecting import summary
-from hiervla.cli.terminal import GOOD, console, counts, outcome_text, print_tree
+from hiervla.cli.terminal import console, counts, exit_status, loading, outcome_text, print_tree
 from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.view import sentence, words
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from hiervla.executor.record.verify import VerifyReport
 
 _SHOWN = (ev.StepStarted, ev.StepFinished, ev.ResourcesClaimed, ev.PlanRejected, ev.PlanRefused, ev.EnvelopeFired)
-_CANCELLED = 130
 
 
 class ArmsOptionError(HiervlaError):
@@ -71,8 +69,7 @@ def run_arms(
     if options:
         raise ArmsOptionError(options[0], f"world '{world}' has several arms", "Leave it out, or use --world tabletop")
     out = console(stderr=True)
-    status = out.status("loading the planner and the policies") if not quiet and out.is_terminal else None
-    with status or contextlib.nullcontext():
+    with loading(out, quiet=quiet):
         from hiervla.executor.arms.agent import ArmsAgent
 
         agent = ArmsAgent.from_preset(world, planner=planner, policy=policy)
@@ -89,9 +86,7 @@ def run_arms(
         print(f"{result.duration_s:.1f} s of robot time")
         print(f"record: {result.record}")
         print(f"look at it: hiervla inspect {shlex.quote(str(result.record))}")
-    if result.outcome == "cancelled":
-        return _CANCELLED
-    return 0 if result.outcome in GOOD else 1
+    return exit_status(result.outcome)
 
 
 def show_arms(record: RunRecord, *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hiervla.cli.terminal import GOOD, console, counts, outcome_text, run_tree
+from hiervla.cli.terminal import GOOD, INTERRUPTED, console, counts, exit_status, loading, outcome_text, run_tree
 from hiervla.executor.presets import arms_presets
 from hiervla.executor.record.view import RunView, sentence, words
 from hiervla.planner.kinds import emitted_kind
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from hiervla.executor.result import RunResult
 
 _QUIET_EVENTS = (ev.ChunkProposed, ev.Grounded, ev.TransitPlanned, ev.ObservationTaken, ev.SnapshotTaken)
-INTERRUPTED = 130
 
 
 class Progress:
@@ -203,7 +202,7 @@ def _finish(result: RunResult, progress: Progress, out: Console, *, as_json: boo
         if result.record is not None:
             print(f"record: {result.record}")
             print(f"look at it: hiervla inspect {shlex.quote(str(result.record))}")
-    return _status(result)
+    return exit_status(result.outcome)
 
 
 @dataclass(frozen=True)
@@ -281,18 +280,10 @@ def _print_demo(done: Sequence[_Done]) -> None:
 
 
 def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool, judge: str | None = None) -> Agent:
-    # Nothing to look at yet, but loading takes seconds and silence looks like a hang.
-    status = out.status("loading the planner and the policies") if not quiet and out.is_terminal else None
-    with status or contextlib.nullcontext():
+    with loading(out, quiet=quiet):
         from hiervla.executor.agent import Agent
 
         return Agent.from_preset(world, planner=planner, policy=policy, judge=judge)
-
-
-def _status(result: RunResult) -> int:
-    if result.outcome == "cancelled":
-        return INTERRUPTED
-    return 0 if result.outcome in GOOD else 1
 
 
 def _result_json(result: RunResult, view: RunView) -> dict[str, object]:

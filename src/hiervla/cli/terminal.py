@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -37,6 +38,21 @@ _MARKS: dict[State, tuple[str, str]] = {
 _DIFF = {"-": "red", "+": "green", "~": "yellow", "=": "dim"}
 _SAID = 160
 GOOD = {"succeeded", "nothing_to_do"}
+INTERRUPTED = 130
+
+
+def exit_status(outcome: str) -> int:
+    """The exit status of a command whose run ended so."""
+    if outcome == "cancelled":
+        return INTERRUPTED
+    return 0 if outcome in GOOD else 1
+
+
+def loading(out: Console, *, quiet: bool) -> AbstractContextManager[object]:
+    """Shows that something goes on: loading takes seconds, and silence looks like a hang."""
+    if quiet or not out.is_terminal:
+        return nullcontext()
+    return out.status("loading the planner and the policies")
 
 
 def console(*, stderr: bool = False) -> Console:

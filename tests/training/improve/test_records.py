@@ -20,38 +20,21 @@ from hiervla.executor.takeover import Takeover, human_segments
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.representations import ActionChunk, LanguageMotion, Observation, Plan, SkillSignature, Step, Verdict
 from hiervla.representations import events as ev
-from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from hiervla.skills import SkillContext, SkillLibrary
 from hiervla.training.improve.records import Told, read_runs
+from tests.executor.test_time_travel import Touch
 
 HERE = (0.5, 0.05, 0.0)
 FEATURES = FeatureSpec(points=64)
 
 
-class Pick(Skill):
+class Pick(Touch):
     """The name is the policy's; what it does to the fakes is to touch a spot."""
 
     signature = SkillSignature(name="pick", doc="touch a spot")
-    timeout_s = 3.0
-
-    def __init__(self, succeeds_at: int = 0) -> None:
-        self.succeeds_at = succeeds_at
-        self.asked = 0
-
-    def approach(self, context: SkillContext) -> Approach:
-        return Approach()
-
-    def ready(self, context: SkillContext) -> Verdict:
-        return Verdict(name="ready", value="yes")
 
     def holds(self, context: SkillContext) -> Verdict | None:
         return None
-
-    def done(self, context: SkillContext) -> Verdict:
-        self.asked += 1
-        return Verdict(name="touched", value="yes" if self.asked > self.succeeds_at else "no")
-
-    def effect(self, context: SkillContext) -> Belief:
-        return context.belief
 
 
 class Blind(KinematicWorld):

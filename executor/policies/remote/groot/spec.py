@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StrictInt, ValidationError, model_validator
 
 from hiervla.executor.policies.remote.errors import PolicyAnswerError
+from hiervla.executor.policies.remote.presets import read_as
 from hiervla.executor.policies.remote.spec import ActionFormat, ImageInput, RemoteSpec, StateInput
-from hiervla.representations import ConventionError, Typed, UnknownNameError
+from hiervla.representations import Typed, UnknownNameError
 
 Version = Literal["n1.5", "n1.6"]
 MAX_ROWS = 1000
@@ -121,20 +122,8 @@ def preset(name: str) -> GrootSpec:
 
 
 def read_spec(path: str | Path) -> GrootSpec:
-    """A spec from a JSON file.
-
-    Raises:
-        ConventionError: the file cannot be read, or is no spec; the first thing that is wrong is named.
-    """
-    try:
-        return GrootSpec.from_json(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConventionError("spec", f"'{path}' cannot be read ({error})", "Name a JSON file") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(k) for k in first["loc"]) or "as a whole"
-        problem = f"{path} is no description of a GR00T server: {where}: {first['msg']}"
-        raise ConventionError("spec", problem, _DOCS) from error
+    """A spec from a JSON file; see :func:`hiervla.executor.policies.remote.presets.read_as`."""
+    return read_as(path, GrootSpec, "a GR00T server")
 
 
 class _Modality(BaseModel):
