@@ -10,66 +10,35 @@ tokenizer and `scores.json`: what `load_language` reads.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from tokenizers import Encoding
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from hiervla.planner.embedded.configuration import LanguageConfig
-from hiervla.planner.embedded.generation import (
-    LanguageDecoder,
-    batch_slots,
-    generate_batch,
-    pad_left,
-    save_language,
-)
+from hiervla.planner.embedded.generation import LanguageDecoder, generate_batch, save_language
 from hiervla.planner.embedded.grammar import parse_answer
 from hiervla.planner.embedded.language import PlannerLanguage
-from hiervla.planner.embedded.tokenizer import EOS, normalise, prompt_text, train_tokenizer
+from hiervla.planner.embedded.tokenizer import normalise, train_tokenizer
 from hiervla.representations.errors import PlanError
+from hiervla.training.language_batches import batches, encode, loss_of
 from hiervla.training.tasks.domain import COLOURS, LOOSE
 from hiervla.training.tasks.examples import Example, sample_example, symbolic_steps
 from hiervla.training.tasks.goals import check_plan
 from hiervla.training.tasks.phrases import Split
 from hiervla.training.tasks.tasks import FAMILIES
+from hiervla.training.trainer import torch_device
 
 _TOKENIZER_EXAMPLES = 6000
-_HINT_WEIGHT = 0.3
-_NAMING_WEIGHT = 0.3
-_REQUEST_WEIGHT = 0.3
 MAX_REQUESTS = 3
-
-
-@dataclass(slots=True)
-class Encoded:
-    """An example in token ids.
-
-    Attributes:
-        example: where it comes from.
-        prompt: instruction and history.
-        answer: what is to be written.
-        named: for phrases of the instruction, the index of their last token and the slots that they name.
-        requests: for tokens of the instruction, their index and which request they belong to: 0 for none.
-    """
-
-    example: Example
-    prompt: list[int]
-    answer: list[int]
-    named: list[tuple[int, list[int]]]
-    requests: list[tuple[int, int]]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.answer)
 
 
 def language_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -90,93 +59,6 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     words = [*COLOURS, *LOOSE, "pick", "place", "wipe", "table"]
     corpus += [w for w in words for _ in range(50)]
     return train_tokenizer(corpus)
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> Encoded:
-    """Token ids of an example's prompt and answer."""
-    texts = [prompt_text(example.text, example.lines()), example.answer + EOS]
-    prompt, answer = tokenizer.backend_tokenizer.encode_batch(texts)
-    begin = texts[0].index(normalise(example.words))
-    named, requests = _named(example, begin, prompt), _requests(example, begin, prompt)
-    return Encoded(example, list(prompt.ids), list(answer.ids), named, requests)
-
-
-def _named(example: Example, begin: int, prompt: Encoding) -> list[tuple[int, list[int]]]:
-    start, end = example.span
-    named: dict[int, list[int]] = {}
-    for mention in example.task.mentions:
-        if mention.start < start or mention.end > end:
-            continue
-        last = begin + len(normalise(example.task.instruction[start : mention.end])) - 1
-        slots = [example.ids.index(i) for i in mention.ids if i in example.ids]
-        token = prompt.char_to_token(last)
-        if slots and token is not None:
-            # Of phrases that end together, such as "the block on the plate", the whole one comes last.
-            named[token] = slots
-    return list(named.items())
-
-
-def _requests(example: Example, begin: int, prompt: Encoding) -> list[tuple[int, int]]:
-    """Which request each token of a whole instruction belongs to; nothing for a request that is asked by itself."""
-    if example.part is not None:
-        return []
-    text = example.task.instruction
-    spans = [
-        (begin + len(normalise(text[: p.start])), begin + len(normalise(text[: p.end]))) for p in example.task.parts
-    ]
-    stop = begin + len(normalise(text))
-    labels = []
-    for token, (_, b) in enumerate(prompt.offsets):
-        if begin < b <= stop:
-            # A token begins with the space before its word, so that its end says where it belongs.
-            owners = [k for k, (first, last) in enumerate(spans, start=1) if first < b <= last]
-            labels.append((token, owners[0] if owners else 0))
-    return labels
-
-
-def batches(
-    tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, pool: int = 12
-) -> Iterator[list[Encoded]]:
-    """Endless batches of similar length: `pool` batches are drawn and sorted at a time."""
-    rng = np.random.default_rng(list(seed))
-    while True:
-        drawn = sorted((encode(tokenizer, sample_example(rng)) for _ in range(pool * size)), key=len)
-        for k in rng.permutation(pool):
-            yield drawn[k * size : (k + 1) * size]
-
-
-def loss_of(model: PlannerLanguage, batch: list[Encoded]) -> tuple[torch.Tensor, float]:
-    """Cross entropy of the answers, and the share of answers in which every token is right."""
-    pad = model.config.pad_token_id
-    prompt, prompt_mask = pad_left([e.prompt for e in batch], pad)
-    longest = max(len(e.answer) for e in batch)
-    answer = torch.tensor([e.answer + [pad] * (longest - len(e.answer)) for e in batch])
-    inputs = answer[:, :-1]
-    slots = batch_slots([e.example.slots for e in batch])
-    logits, _, roles, fits, requests = model(slots, prompt, prompt_mask, inputs, inputs != pad)
-    real = answer != pad
-    loss = functional.cross_entropy(logits.flatten(0, 1), answer.flatten(), ignore_index=pad)
-    wanted = torch.zeros_like(roles)
-    for i, e in enumerate(batch):
-        for step in e.example.plan:
-            wanted[i, e.example.ids.index(step.object), int(step.skill not in {"pick", "place"})] = 1.0
-            if step.target in e.example.ids:
-                wanted[i, e.example.ids.index(step.target), 1] = 1.0
-    hint = functional.binary_cross_entropy_with_logits(roles[slots.mask], wanted[slots.mask])
-    shift = [prompt.shape[1] - len(e.prompt) for e in batch]
-    names = [(i, shift[i] + token, ids) for i, e in enumerate(batch) for token, ids in e.named]
-    meant = torch.zeros(len(names), fits.shape[2])
-    for k, (_, _, ids) in enumerate(names):
-        meant[k, ids] = 1.0 / len(ids)
-    rows, columns = torch.tensor([i for i, _, _ in names]), torch.tensor([t for _, t, _ in names])
-    naming = functional.cross_entropy(fits[rows, columns], meant) if names else loss.new_zeros(())
-    marks = [(i, shift[i] + token, k) for i, e in enumerate(batch) for token, k in e.requests]
-    parting = loss.new_zeros(())
-    if marks and model.config.max_requests:
-        rows, columns, kinds = (torch.tensor(x) for x in zip(*marks, strict=True))
-        parting = functional.cross_entropy(requests[rows, columns], kinds)
-    right = float(((logits.detach().argmax(dim=-1) == answer) | ~real).all(dim=1).float().mean())
-    return loss + _HINT_WEIGHT * hint + _NAMING_WEIGHT * naming + _REQUEST_WEIGHT * parting, right
 
 
 def answer_problem(example: Example, text: str) -> str:
@@ -257,7 +139,8 @@ class Run:
             eos_token_id=int(self.tokenizer.eos_token_id),
         )
         torch.manual_seed(options.seed)
-        self.model = PlannerLanguage(config)
+        self.device = torch_device(options.device)
+        self.model = PlannerLanguage(config).to(self.device)
         decay = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
@@ -275,7 +158,7 @@ class Run:
     def _resume(self) -> None:
         path = self.out / "last.pt"
         if path.exists():
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location=self.device)
             self.model.load_state_dict(saved["model"])
             self.optimiser.load_state_dict(saved["optimiser"])
             self.state = saved["state"]
@@ -283,7 +166,7 @@ class Run:
         elif self.options.init:
             start = Path(self.options.init)
             if (start / "last.pt").exists():
-                saved = torch.load(start / "last.pt", weights_only=True)
+                saved = torch.load(start / "last.pt", weights_only=True, map_location=self.device)
                 self._begin_from(saved["model"])
                 self.state["samples_before"] = saved["state"]["samples"] + saved["state"].get("samples_before", 0)
             else:
@@ -315,31 +198,34 @@ class Run:
         """Train to the end of the budget."""
         parameters = sum(p.numel() for p in self.model.parameters())
         print(f"{parameters / 1e6:.2f}M parameters, {len(self.tokenizer)} tokens", flush=True)
-        source = batches(self.tokenizer, (self.options.seed, 2, self.state["step"]), self.options.batch)
-        loss_sum = right_sum = 0.0
+        seed = (self.options.seed, 2, self.state["step"])
+        source = batches(self.tokenizer, seed, self.options.batch, self.options.workers)
+        # Summed where they are: to look at each would make a GPU wait.
+        loss_sum = right_sum = torch.zeros((), device=self.device)
         next_save, next_check = self.state["elapsed_s"] + 180, self.state["elapsed_s"] + 60 * self.options.check
         while self.progress() < 1.0:
             began = time.monotonic()
             for group in self.optimiser.param_groups:
                 group["lr"] = self.rate()
-            batch = next(source)
+            batch = next(source).to(self.device)
             loss, right = loss_of(self.model, batch)
             self.optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimiser.step()
-            loss_sum, right_sum = loss_sum + loss.item(), right_sum + right
+            loss_sum, right_sum = loss_sum + loss.detach(), right_sum + right
             self.state["step"] += 1
             self.state["samples"] += len(batch)
             self.state["elapsed_s"] += time.monotonic() - began
             if self.state["step"] % 50 == 0:
                 rate = self.state["samples"] / self.state["elapsed_s"]
+                means = f"loss {float(loss_sum) / 50:.4f} right {float(right_sum) / 50:.4f}"
                 print(
                     f"step {self.state['step']} samples {self.state['samples']} ({rate:.0f}/s) "
-                    f"{self.state['elapsed_s'] / 60:.1f} min loss {loss_sum / 50:.4f} right {right_sum / 50:.4f}",
+                    f"{self.state['elapsed_s'] / 60:.1f} min {means}",
                     flush=True,
                 )
-                loss_sum = right_sum = 0.0
+                loss_sum = right_sum = torch.zeros((), device=self.device)
             if self.state["elapsed_s"] >= next_check:
                 next_check = self.state["elapsed_s"] + 60 * self.options.check
                 self.check(160)
@@ -349,12 +235,14 @@ class Run:
         self.save()
         self.finish()
 
+    def _here(self) -> PlannerLanguage:
+        """The model as it stands on the CPU, where answers are decoded."""
+        return copy.deepcopy(self.model).cpu().eval()
+
     def check(self, n: int) -> None:
         """Measure on held-out wordings and note it."""
         began = time.monotonic()
-        self.model.eval()
-        scores, mistakes = evaluate(self.model, self.tokenizer, n)
-        self.model.train()
+        scores, mistakes = evaluate(self._here(), self.tokenizer, n)
         self.state["curve"].append({"samples": self.state["samples"], **scores})
         print(f"check ({time.monotonic() - began:.0f} s) {json.dumps(scores)}", flush=True)
         for line in mistakes[:6]:
@@ -362,10 +250,10 @@ class Run:
 
     def finish(self) -> None:
         """Final measurement, and the checkpoint in its lasting form."""
-        self.model.eval()
-        scores, mistakes = evaluate(self.model, self.tokenizer, self.options.final, seed=1234)
-        train_scores, _ = evaluate(self.model, self.tokenizer, self.options.final // 2, split="train", seed=1234)
-        save_language(self.model, self.tokenizer, self.out)
+        model = self._here()
+        save_language(model, self.tokenizer, self.out)
+        scores, mistakes = evaluate(model, self.tokenizer, self.options.final, seed=1234)
+        train_scores, _ = evaluate(model, self.tokenizer, self.options.final // 2, split="train", seed=1234)
         report = {
             "seed": self.options.seed,
             "samples": self.state["samples"],
@@ -397,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", type=float, default=6.0, help="minutes between measurements")
     parser.add_argument("--final", type=int, default=1000, help="examples of the final measurement")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw the examples; 0: this one")
+    parser.add_argument("--device", default="cpu", help="torch device of the training")
     options = parser.parse_args(arguments)
     if not options.minutes and not options.steps:
         parser.error("give a budget: --minutes or --steps")

@@ -28,6 +28,7 @@ from hiervla.training.tasks import (
 from hiervla.training.tasks.phrases import JOINS, TEMPLATES, WRAPPERS
 from hiervla.training.tasks.refusals import IMPOSSIBLE, SENSELESS
 from hiervla.training.tasks.tabletop import sample_scene_for, symbolic_scene
+from hiervla.training.tasks.wordings import KINDS, join_words, request_words, wrap_words
 from hiervla.worlds.tabletop.scene import sample_scene
 
 PICK_RED, PICK_BLUE = SymbolicStep("pick", "block_0"), SymbolicStep("pick", "block_1")
@@ -180,6 +181,19 @@ def test_held_out_wordings_use_no_new_words() -> None:
     )
     assert asked - known <= {"end"}, "which is trained on as 'ends'"
     assert known - asked
+
+
+def test_wordings_that_are_put_together_are_many_and_never_held_out_ones() -> None:
+    held_out = {_blank(t) for table in (*TEMPLATES.values(), WRAPPERS, JOINS) for t in table["test"]} - {"{}"}
+    rng = np.random.default_rng(5)
+    for kind in [*sorted(KINDS), "join", "wrap"]:
+        makers = {"join": join_words, "wrap": wrap_words}
+        made = {makers[kind](rng) if kind in makers else request_words(rng, kind) for _ in range(600)}
+        assert len(made) >= (6 if kind in {"open", "close", "pick"} else 25), kind
+        assert not {t for t in made if _blank(t) in held_out}
+        listed = [t for t in TEMPLATES[kind]["train"]] if kind in TEMPLATES else []
+        fields = {f for t in listed for f in re.findall(r"\{(\w+)\}", t)} | {"a", "b", "table", "it"}
+        assert {f for t in made for f in re.findall(r"\{(\w+)\}", t)} <= fields, kind
 
 
 @pytest.mark.parametrize("family", FAMILIES)

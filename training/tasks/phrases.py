@@ -418,19 +418,3 @@ def tower_words(rng: np.random.Generator, split: Split) -> TowerWords:
 def choose(rng: np.random.Generator, options: tuple[str, ...] | list[str]) -> str:
     """One of `options`."""
     return options[int(rng.integers(len(options)))]
-
-
-def say(rng: np.random.Generator, kind: str, split: Split, **parts: str) -> str:
-    """A request of one kind in words; fixtures are named by one of their nouns."""
-    words = {k: choose(rng, NOUNS[k]) for k in ("table", "bin", "spill")}
-    return choose(rng, TEMPLATES[kind][split]).format(**{**words, **parts})
-
-
-def wrap(rng: np.random.Generator, split: Split, text: str) -> str:
-    """A whole instruction in a frame of politeness."""
-    return choose(rng, WRAPPERS[split]).format(a=text)
-
-
-def join(rng: np.random.Generator, split: Split, first: str, second: str) -> str:
-    """Two requests as one instruction."""
-    return choose(rng, JOINS[split]).format(a=first, b=second)

@@ -8,8 +8,9 @@ from typing import Final, Literal
 import numpy as np
 
 from hiervla.training.tasks.domain import COLOURS, LOOSE, PICKABLE
-from hiervla.training.tasks.phrases import NOUNS, Split, choose, say
+from hiervla.training.tasks.phrases import NOUNS, Split, choose
 from hiervla.training.tasks.references import View, noun, refer
+from hiervla.training.tasks.wordings import say
 
 Reason = Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood"]
 

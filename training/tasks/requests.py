@@ -11,8 +11,9 @@ import numpy as np
 from hiervla.training.tasks.domain import DISHES, PICKABLE, SHELVES, Fact, SymbolicScene, fits, support_problem
 from hiervla.training.tasks.goals import Clause, on
 from hiervla.training.tasks.mentions import mark_request
-from hiervla.training.tasks.phrases import NOUNS, SIDES, Split, choose, say, tower_words
+from hiervla.training.tasks.phrases import NOUNS, SIDES, Split, choose, tower_words
 from hiervla.training.tasks.references import View, noun, refer, refer_all
+from hiervla.training.tasks.wordings import say
 
 
 @dataclass(frozen=True, slots=True)

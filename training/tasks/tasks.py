@@ -13,18 +13,19 @@ from hiervla.training.tasks.domain import SymbolicScene, SymbolicStep
 from hiervla.training.tasks.expert import NoPlanError, expert_plan
 from hiervla.training.tasks.goals import Clause, Goal
 from hiervla.training.tasks.mentions import Mention, mark_request, read_marks
-from hiervla.training.tasks.phrases import Split, join, wrap
+from hiervla.training.tasks.phrases import Split
 from hiervla.training.tasks.references import View
 from hiervla.training.tasks.refusals import Declined, decline
 from hiervla.training.tasks.requests import CHAINABLE, SINGLE, Context, Request
 from hiervla.training.tasks.sampler import hold_something, sample_symbolic_scene
+from hiervla.training.tasks.wordings import join, wrap
 
 FAMILIES: Final = ("clear_table", "wipe", "shelf", "drawer", "stack", "swap", "rubbish", "multi")
 """Families of tasks that benchmarks count."""
 
 _WEIGHTS: Final = {
-    "clear_table": 0.10, "wipe": 0.06, "shelf": 0.13, "drawer": 0.08, "stack": 0.22, "swap": 0.10, "rubbish": 0.09,
-    "multi": 0.18, "other": 0.04,
+    "clear_table": 0.10, "wipe": 0.06, "shelf": 0.11, "drawer": 0.08, "stack": 0.20, "swap": 0.09, "rubbish": 0.08,
+    "multi": 0.26, "other": 0.04,
 }  # fmt: skip
 _REFUSED: Final = 0.16
 _HELD_AT_START: Final = {"clear_table", "shelf", "rubbish", "multi", "refuse"}
