@@ -28,16 +28,24 @@ class WorkerError(HiervlaError, RuntimeError):
     Attributes:
         problem: what happened.
         story: what was being played when that was noticed, or "".
-        seed: of its scene.
+        seed: of its scene, if it has one.
     """
 
     def __init__(
-        self, problem: str, remedy: str, story: str = "", seed: int = 0, *, doing: str = "collecting", kept: bool = True
+        self,
+        problem: str,
+        remedy: str,
+        story: str = "",
+        seed: int | None = None,
+        *,
+        doing: str = "collecting",
+        kept: bool = True,
     ) -> None:
         self.problem = problem
         self.story = story
         self.seed = seed
-        where = f" at '{story}' with scene seed {seed} or one near it" if story else ""
+        where = f" at '{story}'" if story else ""
+        where += "" if seed is None else f" with scene seed {seed} or one near it"
         rest = " What was finished until then is kept." if story and kept else ""
         super().__init__(f"{doing} stopped{where}: {problem}.{rest} {remedy}.")
 
