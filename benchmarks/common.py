@@ -8,7 +8,7 @@ from typing import Any
 
 from hiervla.training.rates import rate, wilson
 
-__all__ = ["arguments", "finish", "rate", "wilson"]
+__all__ = ["arguments", "finish", "positive", "rate", "wilson"]
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -18,6 +18,21 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     size.add_argument("--quick", action="store_true", help="under 10 minutes on 2 cores")
     size.add_argument("--full", action="store_true", help="the numbers that the documentation states")
     return parser
+
+
+def positive(text: str) -> int:
+    """An argument that counts something: one or more.
+
+    Raises:
+        argparse.ArgumentTypeError: it does not.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return number
 
 
 def finish(figures: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import arguments, finish, rate, wilson
+from benchmarks.common import arguments, finish, positive, rate, wilson
 from benchmarks.skills import Timed
 from hiervla.controllers.kinematics import Kinematics
 from hiervla.controllers.timing import TICK_S
@@ -34,6 +35,7 @@ from hiervla.executor.policies.base import SKILLS
 from hiervla.executor.policies.families import FAMILIES, load_policy, shipped
 from hiervla.representations import ActionChunk, Observation, Step
 from hiervla.training.episodes import Boundary, Episode
+from hiervla.training.pool import DIED, WorkerError, Workers
 from hiervla.training.trials import run_trial
 
 QUICK, FULL, OTHERS = 3, 200, 50
@@ -141,19 +143,60 @@ class Unpointed(Timed):
         return super().act(observation, step.replace(artifacts=()))
 
 
-def measure(policy: Timed, skills: Sequence[str], trials: int, tell: Callable[[str], None]) -> Tally:
-    """Run `trials` held-out scenes of each skill."""
-    tally, arm = Tally(), Kinematics()
-    for skill in skills:
-        for i in range(trials):
-            seed = FIRST_SEED + 2 * i
-            episode = run_trial(policy, skill, seed, judge=True, delay_s=DELAY_S)
+Trial = tuple[str, int]
+"""Skill and seed."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A policy that is tried, as every process can load it.
+
+    Attributes:
+        folder: of its weights.
+        options: of `load_policy`.
+        pointed: whether it is told where.
+    """
+
+    folder: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    pointed: bool = True
+
+    def load(self) -> Timed:
+        """Its policy, with a stopwatch."""
+        return (Timed if self.pointed else Unpointed)(load_policy(self.folder, **self.options))
+
+    def trier(self) -> Callable[[Trial], Episode]:
+        """What runs its trials, each alike in any process."""
+        return partial(_try, self.load())
+
+
+def _try(policy: Timed, trial: Trial) -> Episode:
+    return run_trial(policy, *trial, judge=True, delay_s=DELAY_S)
+
+
+def _lost(trial: Trial) -> WorkerError:
+    return WorkerError(DIED, "Take fewer --workers if memory is short", *trial, doing="the trials", kept=False)
+
+
+def measure(
+    entrant: Entrant, skills: Sequence[str], trials: int, tell: Callable[[str], None], workers: int = 1
+) -> tuple[Tally, Timed]:
+    """Run `trials` held-out scenes of each skill in so many processes, which all come to the same.
+
+    Returns:
+        What the trials gave, and the policy, whose stopwatch knows those in this process: all or none.
+    """
+    tally, arm, policy = Tally(), Kinematics(), entrant.load()
+    plan = [(skill, FIRST_SEED + 2 * i) for skill in skills for i in range(trials)]
+    make = entrant.trier if workers > 1 else partial(partial, _try, policy)
+    with Workers(make, workers, _lost) as pool:
+        for (skill, seed), episode in pool.each(plan):
             tally.add(episode, arm)
             if not episode.success:
                 tally.wrong.append(f"{skill} {seed}: {episode.reason}")
-            tell(f"\r{policy.id} {skill}: {tally.won[skill]}/{i + 1} ")
-        tell("\n")
-    return tally
+            end = "\n" if tally.trials[skill] == trials else ""
+            tell(f"\r{policy.id} {skill}: {tally.won[skill]}/{tally.trials[skill]} {end}")
+    return tally, policy
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -168,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=None, help=f"per skill; default {QUICK}, or {FULL} and {OTHERS}")
     parser.add_argument("--skills", nargs="*", default=list(SKILLS), choices=SKILLS)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS, help="default: all")
+    parser.add_argument("--workers", type=positive, default=1, help="processes for the trials; default 1")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     tell = (lambda text: print(text, end="", file=sys.stderr, flush=True)) if sys.stderr.isatty() else (lambda _: None)
@@ -178,17 +222,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in [*chosen, *(v for v in args.variants if VARIANTS[v][0] in chosen)]:
         family, options = VARIANTS.get(name, (name, {}))
         trials = args.trials or ((FULL if name == "flow" else OTHERS) if args.full else QUICK)
-        kind = Unpointed if name.endswith("no_point") else Timed
-        inner = load_policy(folders.get(family) or _shipped_folder(family), **options)
-        policy = kind(inner)
-        tally = measure(policy, args.skills, trials, tell)
-        training = _training(folders.get(family) or _shipped_folder(family))
+        entrant = Entrant(folders.get(family) or _shipped_folder(family), options, not name.endswith("no_point"))
+        tally, policy = measure(entrant, args.skills, trials, tell, args.workers)
+        if not policy.seconds:
+            # Processes slow each other down: how long a chunk takes is found out when they have ended.
+            for skill in args.skills:
+                _try(policy, (skill, FIRST_SEED))
         found[name] = {
             "policy": policy.id,
             **tally.figures(),
             "chunk_p50_ms": round(statistics.median(policy.seconds) * 1e3, 2),
             "chunk_cpu_p50_ms": round(statistics.median(policy.cpu_seconds) * 1e3, 2),
-            **training,
+            **_training(entrant.folder),
         }
         _row(name, found[name], tally)
     first = next(iter(found.values()))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,34 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from hiervla.executor.policies.features import FeatureSpec
-from hiervla.representations.errors import HiervlaError
 from hiervla.training.arena import Arena
 from hiervla.training.episodes import Episode, attempt, demonstrate
 from hiervla.training.experts.state import Task
 from hiervla.training.multiply.replay import UNMATCHED, replay
 from hiervla.training.multiply.sources import Segment
+from hiervla.training.pool import DIED, WorkerError, Workers
 from hiervla.training.stories import Driver, tell
 
 Told = list[tuple[Episode, int]]
 """Episodes of a scene, each with the number that identifies it."""
-
-
-class WorkerError(HiervlaError, RuntimeError):
-    """A process or cluster that played scenes is gone, or never was there.
-
-    Attributes:
-        problem: what happened.
-        story: what was being played when that was noticed, or "".
-        seed: of its scene.
-    """
-
-    def __init__(self, problem: str, remedy: str, story: str = "", seed: int = 0) -> None:
-        self.problem = problem
-        self.story = story
-        self.seed = seed
-        where = f" at the story '{story}' with scene seed {seed} or one near it" if story else ""
-        kept = " What was collected until then is kept." if story else ""
-        super().__init__(f"collecting stopped{where}: {problem}.{kept} {remedy}.")
 
 
 @dataclass(frozen=True)
@@ -116,42 +93,22 @@ def played(scenes: Iterator[tuple[str, int]], job: Job, workers: int, ray: str |
 
 
 def _played_in_processes(scenes: Iterator[tuple[str, int]], job: Job, workers: int) -> Iterator[Told]:
-    if job.policy is not None:
-        job.driver()  # what is wrong with the weights is said here; there it would only be a worker that died
-    context = multiprocessing.get_context("spawn")
-    under_way: deque[tuple[str, int, Future[Told]]] = deque()
-    pool = ProcessPoolExecutor(workers, context, _begin, (job,))
-    try:
-        while True:
-            while len(under_way) < 2 * workers:
-                story, seed = next(scenes)
-                under_way.append((story, seed, pool.submit(_tell, story, seed)))
-            story, seed, result = under_way.popleft()
-            try:
-                told = result.result()
-            except BrokenProcessPool as error:
-                problem = "a worker process died, killed perhaps for want of memory"
-                remedy = "Go on with another --seed, and fewer --workers if memory is short"
-                raise WorkerError(problem, remedy, story, seed) from error
+    with Workers(partial(_teller, job), workers, _lost) as pool:
+        # No further ahead: what is under way when there is enough was played for nothing.
+        for _, told in pool.each(scenes, ahead=2):
             yield told
-    finally:
-        # Nobody waits for scenes that nobody wants any more; the workers end by themselves after the present one.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
-_DRIVER: list[tuple[frozenset[str], Driver]] = []
-"""The driver of a worker process, made once; empty elsewhere."""
+def _teller(job: Job) -> Callable[[tuple[str, int]], Told]:
+    return partial(_tell, job.skills, job.driver())
 
 
-def _begin(job: Job) -> None:
-    # Ctrl-C goes to the whole group of processes; the one that writes the shards decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _DRIVER.append((job.skills, job.driver()))
+def _tell(skills: frozenset[str], driver: Driver, scene: tuple[str, int]) -> Told:
+    return tell(*scene, skills, driver)
 
 
-def _tell(story: str, seed: int) -> Told:
-    skills, driver = _DRIVER[0]
-    return tell(story, seed, skills, driver)
+def _lost(scene: tuple[str, int]) -> WorkerError:
+    return WorkerError(DIED, "Go on with another --seed, and fewer --workers if memory is short", *scene)
 
 
 __all__ = ["Job", "Told", "WorkerError", "played"]

@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,15 @@ from hiervla.training.augment import into_frames
 from hiervla.training.demos import DemoSet, load_demos
 from hiervla.training.improve.advantages import AdvantageSpec, advantages
 from hiervla.training.improve.card import write_card
-from hiervla.training.improve.experience import SUFFIX, Experience, ExperienceError, gather, merged, read, write
+from hiervla.training.improve.experience import SUFFIX, Experience, ExperienceError, Trail, gather, merged, read, write
 from hiervla.training.improve.learning import learn, lessons
 from hiervla.training.improve.measuring import Comparison, Scores, compare, measure
 from hiervla.training.improve.records import Told, read_runs
 from hiervla.training.improve.rollouts import Exploration
 from hiervla.training.improve.situations import Situation, require_folder
 from hiervla.training.improve.value import ValueSpec, load_value, save_value, train_value
-from hiervla.training.trainer import TrainSpec
+from hiervla.training.pool import DIED, WorkerError, Workers
+from hiervla.training.trainer import TrainSpec, torch_device
 
 Tell = Callable[[str], None]
 
@@ -101,6 +104,8 @@ def improve(
     demos: tuple[Path, ...] = (),
     command: str = "",
     tell: Tell = print,
+    workers: int = 1,
+    device: str = "cpu",
 ) -> Iterator[Generation]:
     """Make generations, each from the last one's weights, and measure them; goes on where it was interrupted.
 
@@ -113,6 +118,8 @@ def improve(
         demos: demonstrations of all skills, so that none is forgotten.
         command: what was typed, for the card.
         tell: hears of progress.
+        workers: processes that make rollouts and measure; what comes out is the same, however many there are.
+        device: torch device of the trainings; whatever acts does so on the CPU.
 
     Raises:
         WeightsFolderError: there are no weights.
@@ -120,21 +127,24 @@ def improve(
         ExperienceError: `out` belongs to another improvement, or there is nothing to learn from.
         DemoError: demonstrations cannot be read.
         DatasetError: a folder holds no run record.
+        TrainingError: there is no such device.
+        WorkerError: a process died.
     """
     torch.set_num_threads(1)
+    torch_device(device)
     FlowPolicy.load(require_folder(weights))
     _claim(out, spec, weights, runs, demos)
     told, recorded = _recorded(runs, out, weights, tell)
     experts = _experts(demos, tell)
-    first = last = Generation(0, weights, digest(weights), _measure(spec, weights, out / "gen-0", None, tell))
+    first = last = Generation(0, weights, digest(weights), _measure(spec, weights, out / "gen-0", None, tell, workers))
     yield first
     for number in range(1, generations + 1):
         folder = out / f"gen-{number}"
         made = folder / "weights"
         if not (made / "config.json").exists():
-            experience = _experience(spec, number, last.folder, out, recorded, tell)
-            _learn(spec, last, folder, experience, experts, command, told, tell)
-        scores = _measure(spec, made, folder, list(first.scores.results), tell)
+            experience = _experience(spec, number, last.folder, out, recorded, tell, workers)
+            _learn(spec, last, folder, experience, experts, command, told, tell, device)
+        scores = _measure(spec, made, folder, list(first.scores.results), tell, workers)
         last = Generation(
             number, made, digest(made), scores, compare(last.scores, scores), compare(first.scores, scores)
         )
@@ -196,64 +206,93 @@ def _experts(demos: tuple[Path, ...], tell: Tell) -> DemoSet | None:
     return experts
 
 
-def _measure(spec: ImproveSpec, weights: Path, folder: Path, like: list[int] | None, tell: Tell) -> Scores:
+def _measure(
+    spec: ImproveSpec, weights: Path, folder: Path, like: list[int] | None, tell: Tell, workers: int
+) -> Scores:
     return measure(
-        spec.situation, weights, digest(weights), spec.trials, spec.first_seed, folder / "scores.json", tell, like
-    )
+        spec.situation, weights, digest(weights), spec.trials, spec.first_seed, folder / "scores.json", tell, like,
+        workers,
+    )  # fmt: skip
 
 
 def _experience(
-    spec: ImproveSpec, number: int, last: Path, out: Path, recorded: Experience | None, tell: Tell
+    spec: ImproveSpec, number: int, last: Path, out: Path, recorded: Experience | None, tell: Tell, workers: int
 ) -> Experience:
     """All that is known by this generation: the runs, and the rollouts of all generations before it."""
     parts = [recorded] if recorded is not None else []
     for earlier in range(1, number + 1):
         folder = out / f"gen-{earlier}" / "experience"
         if earlier == number:
-            collect(spec, number, last, folder, tell)
+            collect(spec, number, last, folder, tell, workers)
         parts += [read(file)[0] for file in sorted(folder.glob(f"*{SUFFIX}"))]
     if not parts:
         raise ExperienceError(out, "has none", "Give --rollouts, or runs with --from")
     return merged(parts)
 
 
-def collect(spec: ImproveSpec, number: int, weights: Path, folder: Path, tell: Tell) -> None:
-    """Rollouts of a generation's parent into files of :data:`_SHARD`; those that are there are kept."""
-    if not spec.rollouts:
+def collect(spec: ImproveSpec, number: int, weights: Path, folder: Path, tell: Tell, workers: int = 1) -> None:
+    """Rollouts of a generation's parent into files of :data:`_SHARD`; those that are there are kept.
+
+    Raises:
+        ExperienceError: hardly any scene has anything to try.
+        WorkerError: a process died.
+    """
+    # Every generation sees scenes of its own.
+    seed, done, tried = 10_000 * number + 1_000_000 * spec.seed, 0, 0
+    while done < spec.rollouts and (file := _shard(folder, done)).exists():
+        header = read(file)[1]
+        seed, done, tried = header["next_seed"], done + header["trails"], header["tried"]
+    if done >= spec.rollouts:
         return
+    policy, trails = load_policy(weights), list[Trail]()
+    scenes = islice(count(seed), _MOST_SKIPPED * spec.rollouts - tried)
+    with Workers(partial(_rolls_out, spec, weights), workers, partial(_lost, spec.situation)) as pool:
+        for seed, trail in pool.until(scenes, spec.rollouts - done):
+            tried += 1
+            if trail is not None:
+                trails.append(trail)
+            if len(trails) < min(_SHARD, spec.rollouts - done):
+                continue
+            own = sum(t.success and not any(m.human for m in t.moments) for t in trails)
+            helped = sum(any(m.human for m in t.moments) for t in trails)
+            header = {
+                "origin": "rollouts", "policy": policy.id, "weights": digest(weights),
+                "situation": str(spec.situation), "trails": len(trails), "tried": tried, "next_seed": seed + 1,
+                "own_successes": own, "expert_takeovers": helped,
+            }  # fmt: skip
+            write(gather(trails, policy.features), _shard(folder, done), header)
+            done += len(trails)
+            tell(
+                f"rollouts: {done} of {spec.rollouts}; of these {len(trails)}, {own} succeeded alone, "
+                f"{helped} with help"
+            )
+            trails = []
+    if done < spec.rollouts:
+        problem = f"{done + len(trails)} of {spec.rollouts} rollouts could be made in {tried} scenes"
+        raise ExperienceError(str(spec.situation), problem, "Try another situation")
+
+
+def _shard(folder: Path, done: int) -> Path:
+    """The file that begins after so many rollouts."""
+    return folder / f"rollouts-{done // _SHARD:03d}{SUFFIX}"
+
+
+def _rolls_out(spec: ImproveSpec, weights: Path) -> Callable[[int], Trail | None]:
+    """What makes the rollout of a seed; None where there is nothing to try, or nothing was seen of it."""
     policy = load_policy(weights)
     if isinstance(policy, FlowPolicy):
         policy.noise = spec.noise
-    # Every generation sees scenes of its own.
-    seeds = iter(range(10_000 * number + 1_000_000 * spec.seed, 10_000 * number + 1_000_000 * spec.seed + 10_000))
-    done, tried = 0, 0
-    for shard in range(-(-spec.rollouts // _SHARD)):
-        file, want = folder / f"rollouts-{shard:03d}{SUFFIX}", min(_SHARD, spec.rollouts - shard * _SHARD)
-        if file.exists():
-            header = read(file)[1]
-            done, tried = done + header["trails"], header["tried"]
-            seeds = iter(range(header["next_seed"], header["next_seed"] + 10_000))
-            continue
-        trails: list[Any] = []
-        while len(trails) < want:
-            tried += 1
-            if tried > _MOST_SKIPPED * spec.rollouts:
-                problem = f"{done + len(trails)} of {spec.rollouts} rollouts could be made in {tried - 1} scenes"
-                raise ExperienceError(str(spec.situation), problem, "Try another situation")
-            seed = next(seeds)
-            trail = spec.situation.roll_out(seed, policy, spec.exploration, policy.features)
-            if trail is not None and trail.moments:
-                trails.append(trail)
-        done += len(trails)
-        own = sum(t.success and not any(m.human for m in t.moments) for t in trails)
-        helped = sum(any(m.human for m in t.moments) for t in trails)
-        header = {
-            "origin": "rollouts", "policy": policy.id, "weights": digest(weights), "situation": str(spec.situation),
-            "trails": len(trails), "tried": tried, "next_seed": seed + 1, "own_successes": own,
-            "expert_takeovers": helped,
-        }  # fmt: skip
-        write(gather(trails, policy.features), file, header)
-        tell(f"rollouts: {done} of {spec.rollouts}; of these {len(trails)}, {own} succeeded alone, {helped} with help")
+
+    def roll(seed: int) -> Trail | None:
+        trail = spec.situation.roll_out(seed, policy, spec.exploration, policy.features)
+        return trail if trail is not None and trail.moments else None
+
+    return roll
+
+
+def _lost(situation: Situation, seed: int) -> WorkerError:
+    remedy = "Give the same command again to go on, with fewer --workers if memory is short"
+    return WorkerError(DIED, remedy, str(situation), seed, doing="making rollouts")
 
 
 def _learn(
@@ -265,11 +304,12 @@ def _learn(
     command: str,
     told: Told,
     tell: Tell,
+    device: str,
 ) -> None:
     parent = load_policy(last.folder)
     framed = experience.framed()
     if not (folder / "value" / "value.json").exists():
-        value, found = train_value(parent.network, framed, spec.value, spec.train.points)
+        value, found = train_value(parent.network, framed, spec.value, spec.train.points, device)
         save_value(value, folder / "value", {"metrics": found, "parent": last.digest})
     value, facts = load_value(folder / "value")
     tell("value: " + ", ".join(f"{k} {v:g}" for k, v in facts["metrics"].items()))
@@ -278,7 +318,9 @@ def _learn(
     tell("advantages: " + ", ".join(f"{n} {k}" for k, n in counts.items()))
     data = lessons(experts, framed, judged.told, spec.share)
     version = next_version(last.folder)
-    policy, metrics = learn(data, spec.train, last.folder, folder / "work", version, tell, untold=spec.untold)
+    policy, metrics = learn(
+        data, spec.train, last.folder, folder / "work", version, tell, untold=spec.untold, device=device
+    )
     lineage: dict[str, Any] = {
         "method": "RECAP, arXiv 2511.14759",
         "generation": folder.name,

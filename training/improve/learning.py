@@ -61,7 +61,9 @@ def lessons(experts: DemoSet | None, experience: Experience, told: NDArray[np.in
 class AdvantageTrainer(Trainer):
     """A training whose head is told how good each example is, and now and then is not."""
 
-    def __init__(self, lessons: Lessons, spec: TrainSpec, init: Path, *, untold: float = 0.3) -> None:
+    def __init__(
+        self, lessons: Lessons, spec: TrainSpec, init: Path, *, untold: float = 0.3, device: str = "cpu"
+    ) -> None:
         """Set up.
 
         Args:
@@ -70,11 +72,12 @@ class AdvantageTrainer(Trainer):
             init: weights to start from.
             untold: share of the draws in which the head is told nothing, so that it learns the like of all examples as
                 well; that is what guidance leads away from.
+            device: torch device.
 
         Raises:
             CheckpointError: the weights cannot be read.
         """
-        super().__init__(lessons.demos, spec, init=init)
+        super().__init__(lessons.demos, spec, device, init)
         self._told = lessons.told
         self._untold = untold
         drawn = lessons.weights[self.train_rows]
@@ -99,7 +102,15 @@ def with_advantage(network: ChunkNet) -> ChunkNet:
 
 
 def learn(
-    data: Lessons, spec: TrainSpec, init: Path, work: Path, version: str, tell: Tell, *, untold: float = 0.3
+    data: Lessons,
+    spec: TrainSpec,
+    init: Path,
+    work: Path,
+    version: str,
+    tell: Tell,
+    *,
+    untold: float = 0.3,
+    device: str = "cpu",
 ) -> tuple[ChunkPolicy[Any], dict[str, float]]:
     """Train to the end, going on from a checkpoint in `work` where there is one.
 
@@ -110,7 +121,7 @@ def learn(
         CheckpointError: the checkpoint is of another training, or the weights cannot be read.
     """
     torch.set_num_threads(1)
-    trainer = AdvantageTrainer(data, spec, init, untold=untold)
+    trainer = AdvantageTrainer(data, spec, init, untold=untold, device=device)
     checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from hiervla.executor.policies.families import load_policy
 from hiervla.training.improve.experience import ExperienceError
 from hiervla.training.improve.situations import Situation
+from hiervla.training.pool import DIED, WorkerError, Workers
 from hiervla.training.rates import rate
 
 _RESAMPLES = 10_000
@@ -141,8 +143,11 @@ def measure(
     file: Path,
     tell: Callable[[str], None],
     like: Sequence[int] | None = None,
+    workers: int = 1,
 ) -> Scores:
     """Try a generation, going on from `file` where it is of the same trials.
+
+    The scores are the same, however many processes try.
 
     Args:
         situation: what to try.
@@ -153,19 +158,19 @@ def measure(
         file: where the scores are kept, trial by trial.
         tell: hears of progress.
         like: the seeds that another generation was tried on; default the first that have something to try.
+        workers: processes.
 
     Raises:
         ExperienceError: `file` is damaged, or hardly any scene has anything to try.
+        WorkerError: a process died.
     """
     scores = read_scores(file, situation, digest, first_seed) or Scores(str(situation), digest, first_seed)
-    loaded = load_policy(folder)
     seeds = like if like is not None else range(first_seed, first_seed + _MOST_SKIPPED * trials)
-    for seed in seeds:
-        if like is None and scores.rate[1] >= trials:
-            break
-        if seed not in scores.results:
-            found = situation.measure(seed, str(folder), loaded)
-            scores.results[seed] = None if found is None else found[1]
+    left = [seed for seed in seeds if seed not in scores.results]
+    with Workers(partial(_tries, situation, folder), workers, partial(_lost, situation)) as pool:
+        tried = pool.until(left, trials - scores.rate[1]) if like is None else pool.each(left)
+        for seed, wrong in tried:
+            scores.results[seed] = wrong
             write_scores(scores, file)
             if scores.rate[1] % 10 == 0:
                 tell(f"measuring {folder}: {rate(*scores.rate)}")
@@ -173,6 +178,22 @@ def measure(
         problem = f"{scores.rate[1]} of {trials} trials could be made from {_MOST_SKIPPED * trials} seeds"
         raise ExperienceError(str(situation), problem, "Ask for fewer --trials, or another situation")
     return scores
+
+
+def _tries(situation: Situation, folder: Path) -> Callable[[int], str | None]:
+    """What tries the seed of a scene, and says what went wrong; see :class:`Scores`."""
+    loaded = load_policy(folder)
+
+    def trial(seed: int) -> str | None:
+        found = situation.measure(seed, str(folder), loaded)
+        return None if found is None else found[1]
+
+    return trial
+
+
+def _lost(situation: Situation, seed: int) -> WorkerError:
+    remedy = "Give the same command again to go on, with fewer --workers if memory is short"
+    return WorkerError(DIED, remedy, str(situation), seed, doing="measuring")
 
 
 def write_scores(scores: Scores, file: Path) -> None:

@@ -7,6 +7,7 @@ cross-entropy on its bins, as in RECAP (arXiv 2511.14759, section IV-A).
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,15 +107,15 @@ def contexts(network: ChunkNet, experience: Experience, points: int, seed: int |
     """(N, context) of all moments in order, framed; changed at random where a seed is given."""
     rng = None if seed is None else np.random.default_rng([seed, 11])
     rows = np.arange(len(experience))
-    parts = []
+    parts, device = [], next(network.parameters()).device
     for part in np.array_split(rows, max(1, len(rows) // 256)):
         found = augment(experience.demos, part, rng, points if rng is not None else experience.demos.points.shape[1])
-        parts.append(network.encode(*(torch.from_numpy(a) for a in found[:4])))
+        parts.append(network.encode(*(torch.from_numpy(a).to(device) for a in found[:4])))
     return torch.cat(parts)
 
 
 def train_value(
-    network: ChunkNet, experience: Experience, spec: ValueSpec, points: int = 224
+    network: ChunkNet, experience: Experience, spec: ValueSpec, points: int = 224, device: str = "cpu"
 ) -> tuple[ValueNet, dict[str, float]]:
     """A value function for a policy's network, and how it does on attempts that it did not see.
 
@@ -123,6 +124,7 @@ def train_value(
         experience: framed.
         spec: how.
         points: points kept of each cloud while training.
+        device: torch device of the training; the function is on the CPU afterwards.
 
     Returns:
         The function, and `value_error` (mean absolute, of the return) with `told_apart`: the chance that a moment of a
@@ -135,21 +137,22 @@ def train_value(
     split = np.random.default_rng([spec.seed, 12]).random(len(episodes)) < spec.held_out
     held = np.isin(experience.demos.episode, episodes[split]) & known
     train = np.flatnonzero(known & ~held)
-    copies = [contexts(network, experience, points, spec.seed + k) for k in range(spec.copies)]
-    targets = torch.from_numpy(returns)
-    net = ValueNet(network.spec.context, spec).train()
+    there = network if device == "cpu" else copy.deepcopy(network).to(device)
+    copies = [contexts(there, experience, points, spec.seed + k) for k in range(spec.copies)]
+    targets = torch.from_numpy(returns).to(device)
+    net = ValueNet(network.spec.context, spec).to(device).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=spec.lr, weight_decay=0.01)
-    for step, (rows, copy) in enumerate(_batches(train, spec)):
+    for step, (rows, kind) in enumerate(_batches(train, spec)):
         for group in optimiser.param_groups:
             group["lr"] = (
                 spec.lr * min(1.0, (step + 1) / 50) * (0.02 + 0.49 * (1.0 + np.cos(np.pi * step / spec.steps)))
             )
-        loss = net.loss(copies[copy][rows], targets[rows])
+        loss = net.loss(copies[kind][rows], targets[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-    net.eval()
-    return net, _validate(net, contexts(network, experience, points, None), returns, experience.outcome, held)
+    net.cpu().eval()
+    return net, _validate(net, contexts(there, experience, points, None).cpu(), returns, experience.outcome, held)
 
 
 def _batches(train: NDArray[Any], spec: ValueSpec) -> Iterator[tuple[NDArray[Any], int]]:

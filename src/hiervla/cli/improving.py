@@ -58,6 +58,8 @@ def improve(
     lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate.")] = 4e-4,
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for rollouts and trials; they give the same.")] = 1,
+    device: Annotated[str, typer.Option(help="Torch device of the trainings.")] = "cpu",
 ) -> int:
     """Learn from experience: label it, train a value function, condition the policy on advantages, measure the gain.
 
@@ -88,7 +90,7 @@ def improve(
     made = []
     for generation in run(
         spec, out, begin, generations=generations, runs=tuple(runs or ()), demos=tuple(demos or ()), command=command,
-        tell=_tell,
+        tell=_tell, workers=workers, device=device,
     ):  # fmt: skip
         made.append(generation)
         print(row(generation), flush=True)
