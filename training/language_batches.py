@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 from tokenizers import Encoding
 from torch import Tensor
 from torch.nn import functional
@@ -117,11 +118,20 @@ class Batch:
     def __len__(self) -> int:
         return len(self.prompt)
 
+    def parts(self) -> dict[str, Tensor]:
+        """All tensors by name, those of the slots among them."""
+        own = {f.name: getattr(self, f.name) for f in fields(Batch) if f.name != "slots"}
+        return own | {f"slots.{f.name}": getattr(self.slots, f.name) for f in fields(SlotBatch)}
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor]) -> Batch:
+        """A batch from its parts."""
+        slots = SlotBatch(**{f.name: parts[f"slots.{f.name}"] for f in fields(SlotBatch)})
+        return cls(slots=slots, **{f.name: parts[f.name] for f in fields(cls) if f.name != "slots"})
+
     def to(self, device: torch.device) -> Batch:
         """The same elsewhere."""
-        slots = SlotBatch(*(getattr(self.slots, f.name).to(device, non_blocking=True) for f in fields(SlotBatch)))
-        rest = {f.name: getattr(self, f.name) for f in fields(Batch) if f.name != "slots"}
-        return replace(self, slots=slots, **{k: v.to(device, non_blocking=True) for k, v in rest.items()})
+        return Batch.of({name: part.to(device, non_blocking=True) for name, part in self.parts().items()})
 
 
 def collate(examples: Sequence[Encoded], pad: int) -> Batch:
@@ -158,16 +168,21 @@ def draw(tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, poo
             yield collate(drawn[k * size : (k + 1) * size], pad)
 
 
-class _Drawn(IterableDataset[Batch]):
-    """What one worker process draws: each has chance of its own."""
+class _Drawn(IterableDataset[bytes]):
+    """What one worker process draws: each has chance of its own.
+
+    Batches travel as bytes. As tensors, each of their parts would keep a file open, and a queue of them comes to more
+    than a process may have.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int) -> None:
         self.tokenizer, self.seed, self.size = tokenizer, tuple(seed), size
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[bytes]:
         worker = get_worker_info()
         own = () if worker is None else (1 + worker.id,)
-        return draw(self.tokenizer, (*self.seed, *own), self.size)
+        for batch in draw(self.tokenizer, (*self.seed, *own), self.size):
+            yield save(batch.parts())
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, workers: int = 0) -> Iterator[Batch]:
@@ -178,7 +193,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: Sequence[int], size: int, 
         _Drawn(tokenizer, seed, size), batch_size=None, num_workers=workers, prefetch_factor=24,
         multiprocessing_context="spawn",
     )  # fmt: skip
-    return iter(loader)
+    return (Batch.of(load(sent)) for sent in loader)
 
 
 def loss_of(model: PlannerLanguage, batch: Batch) -> tuple[Tensor, Tensor]:
