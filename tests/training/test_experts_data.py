@@ -91,7 +91,7 @@ def test_augmentation_leaves_skills_with_a_fixed_direction_alone(tmp_path: Path)
     assert np.array_equal(augment(demos, rows, None, 64)[4], augment(demos, rows, np.random.default_rng(0), 64)[4])
 
 
-def test_training_learns_resumes_and_writes_weights(tmp_path: Path) -> None:
+def test_training_learns_resumes_and_writes_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shard(tmp_path / "data" / "a.npz", episodes=40)
     spec = TrainSpec(steps=30, batch=32, points=48, held_out=0.1)
     told: list[dict[str, float]] = []
@@ -102,6 +102,10 @@ def test_training_learns_resumes_and_writes_weights(tmp_path: Path) -> None:
     assert again.steps == 90
     assert again.metrics["position_mm"] < report.metrics["position_mm"]
     assert FlowPolicy.load(tmp_path / "w").features == SPEC
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", None)  # what is finished is not trained again
+        finished = train_policy([tmp_path / "data"], tmp_path / "w", longer, work=tmp_path / "work")
+    assert (finished.steps, finished.metrics) == (90, again.metrics)
     other = TrainSpec(steps=90, batch=16, points=48)
     with pytest.raises(CheckpointError, match="other data or hyperparameters"):
         train_policy([tmp_path / "data"], tmp_path / "w", other, work=tmp_path / "work")

@@ -6,12 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from hiervla.executor.policies.families import load_policy
-from hiervla.training.improve.experience import ExperienceError
-from hiervla.training.improve.generations import ImproveSpec, improve
+from hiervla.training.improve.experience import ExperienceError, read
+from hiervla.training.improve.generations import ImproveSpec, collect, improve
 from hiervla.training.improve.measuring import Scores, compare, mcnemar, measure
 from hiervla.training.improve.situations import Situation, WeightsFolderError, situation_of
 from hiervla.training.improve.value import ValueSpec
@@ -130,3 +131,18 @@ def test_measuring_goes_on_from_its_file_and_needs_scenes(tmp_path: Path) -> Non
     file.write_text("{")
     with pytest.raises(ExperienceError, match="cannot be read"):
         measure(place, begin, "d", 4, 100, file, lambda line: None)
+
+
+def test_two_processes_come_to_what_one_does(tmp_path: Path) -> None:
+    begin, folders = tiny.weights(tmp_path / "w"), [tmp_path / "1", tmp_path / "2"]
+    for workers, folder in enumerate(folders, 1):
+        collect(SPEC, 1, begin, folder, lambda line: None, workers)
+        measure(SPEC.situation, begin, "d", 6, 100, folder / "scores.json", lambda line: None, workers=workers)
+    one, other = ((folder / "scores.json").read_text() for folder in folders)
+    assert one == other and one.count("null") == 2
+    files = [sorted(folder.glob("*.npz")) for folder in folders]
+    assert [f.name for f in files[0]] == [f.name for f in files[1]] and len(files[0]) == 2
+    for alone, shared in zip(*files, strict=True):
+        (first, said), (second, told) = read(alone), read(shared)
+        assert said == told and first.counts() == second.counts()
+        np.testing.assert_array_equal(first.demos.actions, second.demos.actions)
