@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hiervla.executor.policies import SKILLS, create
-from hiervla.executor.policies.families import shipped
+from hiervla.executor.policies.families import FAMILIES, shipped
 from hiervla.executor.policies.flow import DEFAULT_WEIGHTS, FlowPolicy
 from hiervla.training.trials import run_trial
 
@@ -48,11 +48,17 @@ def test_the_shipped_policy_needs_its_artifact() -> None:
 def test_whatever_ships_is_small_described_and_made_by_its_name(family: str) -> None:
     folder = DEFAULT_WEIGHTS.parent / family
     assert (folder / "model.safetensors").stat().st_size < 8e6
-    assert (folder / "README.md").read_text().startswith(f"# {family}-1")
     policy = create(family)
-    assert policy.id == f"{family}-1" and create("flow", path=folder).id == policy.id
+    assert policy.id.startswith(f"{family}-")
+    assert (folder / "README.md").read_text().startswith(f"# {policy.id}:")
+    assert create("flow", path=folder).id == policy.id
 
 
-def test_the_shipped_act_policy_places() -> None:
-    episode = run_trial(create("act"), "place", 501)
+def test_every_family_ships() -> None:
+    assert shipped() == FAMILIES
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "flow"])
+def test_the_other_shipped_policies_place(family: str) -> None:
+    episode = run_trial(create(family), "place", 501)
     assert episode.success, episode.reason
