@@ -23,6 +23,29 @@ class GroundingError(HiervlaError):
         self.problem = problem
 
 
+class PlannerFailedError(HiervlaError):
+    """A planner that gives no answer, whatever it is asked: it cannot be reached, breaks off, or writes nonsense.
+
+    It says nothing of the task; a :class:`Refusal` does that.
+
+    Attributes:
+        planner: id of the planner.
+        problem: what happened, in words.
+        remedy: what to do, in words.
+        passing: whether the same question may be answered when it is asked again a little later.
+    """
+
+    passing: bool = False
+
+    def __init__(self, planner: str, problem: str, remedy: str, *, passing: bool | None = None) -> None:
+        super().__init__(f"planner '{planner}' gives no answer: {problem}. {remedy}.")
+        self.planner = planner
+        self.problem = problem
+        self.remedy = remedy
+        if passing is not None:
+            self.passing = passing
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """One attempt at a step, as the planner is told of it.
@@ -122,6 +145,7 @@ class Planner(Protocol):
 
         Raises:
             CameraError: the camera that the planner needs is not in the observation.
+            PlannerFailedError: there is no answer; the loop asks again, or asks another planner.
         """
         ...
 
@@ -132,6 +156,9 @@ class Planner(Protocol):
 
         Returns:
             None when what the next step speaks of is not in view; then ask for a new plan.
+
+        Raises:
+            PlannerFailedError: there is no answer.
         """
         ...
 

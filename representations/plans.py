@@ -154,6 +154,17 @@ StepOutcome = Literal[
 """How one attempt at a step ended."""
 
 RunOutcome = Literal[
-    "succeeded", "failed", "gave_up", "refused", "nothing_to_do", "cancelled", "envelope_stop", "error"
+    "succeeded",
+    "failed",
+    "gave_up",
+    "refused",
+    "nothing_to_do",
+    "planner_failed",
+    "cancelled",
+    "envelope_stop",
+    "error",
 ]
-"""How a run ended; it gives up when its retries, or its steps, are used up."""
+"""How a run ended; it gives up when its retries, or its steps, are used up.
+
+Where the planner gives no answer any more, nothing was judged, and the run can be resumed.
+"""

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from hiervla.executor.agent import Subscriber, alone, policies
+from hiervla.executor.agent import Subscriber, policies
+from hiervla.executor.alone import alone
 from hiervla.executor.arms.run import ArmParts, ArmsRun, Asked
 from hiervla.executor.body import CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of

@@ -38,7 +38,15 @@ from hiervla.worlds.base import ArmsWorld, SnapshotWorld
 
 SHARED_OUT = "shared out among the arms"
 """Why the plan of all arms was made; it stands in the record of the whole run."""
-_WORST: tuple[RunOutcome, ...] = ("cancelled", "error", "envelope_stop", "gave_up", "failed", "refused")
+_WORST: tuple[RunOutcome, ...] = (
+    "cancelled",
+    "error",
+    "envelope_stop",
+    "planner_failed",
+    "gave_up",
+    "failed",
+    "refused",
+)
 _GOOD: tuple[RunOutcome, ...] = ("succeeded", "nothing_to_do")
 
 

@@ -16,6 +16,7 @@ from hiervla.planner.grounding import image_ref
 from hiervla.planner.names import PlannerNameError
 from hiervla.planner.vlm import Generation, Message, PointStrategy, Sampling, VLMPlanner
 from hiervla.planner.vlm.answers import AnswerError, answer_schema, read_answer
+from hiervla.planner.vlm.errors import UnreadableAnswerError
 from hiervla.representations import (
     Artifact,
     CameraError,
@@ -156,11 +157,12 @@ def test_an_answer_that_cannot_be_taken_is_told_why_and_asked_for_again(observat
 
 def test_repairs_are_bounded_and_everything_is_on_record(observation: Observation) -> None:
     planner = VLMPlanner(Fake(*["no"] * 9), repairs=1)
-    answer = planner.plan(observation, "a", CONTEXT)
-    assert isinstance(answer, Refusal) and answer.reason == "not_understood" and len(planner.rejected) == 2
-    assert answer.provenance is not None and answer.provenance.attempts == 2
+    with pytest.raises(UnreadableAnswerError, match=r"'fake@1' gives no answer: .* 2 attempts\. Use") as told:
+        planner.plan(observation, "a", CONTEXT)
+    assert len(planner.rejected) == 2 and not told.value.passing
     cut = VLMPlanner(Fake(MUG, complete=False), repairs=0)
-    assert isinstance(cut.plan(observation, "a", CONTEXT), Refusal)
+    with pytest.raises(UnreadableAnswerError, match="in 1 attempt"):
+        cut.plan(observation, "a", CONTEXT)
     assert "cut off after 1536 tokens" in cut.rejected[0].problem
 
 

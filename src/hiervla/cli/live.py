@@ -88,7 +88,7 @@ class Progress:
         during = isinstance(event, ev.VerdictGiven) and (
             event.phase == "during" or (event.phase == "invariant" and event.verdict.yes)
         )
-        text = sentence(event)
+        text = str(event) if isinstance(event, ev.PlannerFailed) else sentence(event)
         if text and not during and not isinstance(event, _QUIET_EVENTS):
             self._out.print(Text(f"{event.time_s:8.2f} s  {text}"), soft_wrap=True)
 
@@ -108,6 +108,7 @@ def run_once(
     program: Path | None = None,
     emit: str | None = None,
     judge: str | None = None,
+    fallback: str | None = None,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
@@ -126,6 +127,7 @@ def run_once(
             "--listen": listen,
             "--emit": bool(emit),
             "--judge": bool(judge),
+            "--fallback": bool(fallback),
         }
         return run_arms(
             instruction,
@@ -153,7 +155,7 @@ def run_once(
         from hiervla.cli.breaking import TerminalControl
 
         control = TerminalControl(out, breaks, listen=listen)
-    agent = _load(world, planner, policy, out, quiet=quiet, judge=judge)
+    agent = _load(world, planner, policy, out, quiet=quiet, judge=judge, fallback=fallback)
     progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
     with progress.shown():
         result = agent.run(
@@ -202,6 +204,8 @@ def _finish(result: RunResult, progress: Progress, out: Console, *, as_json: boo
         if result.record is not None:
             print(f"record: {result.record}")
             print(f"look at it: hiervla inspect {shlex.quote(str(result.record))}")
+            if result.outcome == "planner_failed":
+                print(f"go on from there: hiervla resume {shlex.quote(str(result.record))} --planner NAME")
     return exit_status(result.outcome)
 
 
@@ -279,11 +283,20 @@ def _print_demo(done: Sequence[_Done]) -> None:
         print(f"  {command}\n      {what}")
 
 
-def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool, judge: str | None = None) -> Agent:
+def _load(
+    world: str,
+    planner: str,
+    policy: str,
+    out: Console,
+    *,
+    quiet: bool,
+    judge: str | None = None,
+    fallback: str | None = None,
+) -> Agent:
     with loading(out, quiet=quiet):
         from hiervla.executor.agent import Agent
 
-        return Agent.from_preset(world, planner=planner, policy=policy, judge=judge)
+        return Agent.from_preset(world, planner=planner, policy=policy, judge=judge, fallback=fallback)
 
 
 def _result_json(result: RunResult, view: RunView) -> dict[str, object]:

@@ -71,6 +71,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLANNER",
+            help="Who plans, from there to the end, where the planner gives no answer any more: a name like those of "
+            "--planner.",
+            show_default=False,
+        ),
+    ] = None,
     emit: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +109,7 @@ def run(
         program=program,
         emit=emit,
         judge=judge,
+        fallback=fallback,
     )
 
 
