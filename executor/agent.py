@@ -168,7 +168,8 @@ class Agent:
             scene: the scene to build the world from, instead of the preset's own for this seed.
             world: a running world or robot to use as it is; it is not closed.
             cancel: asks for a safe stop from another thread. Ctrl-C does the same in the main thread.
-            control: looks at every decision and may hold the run or correct it; see :mod:`hiervla.executor.control`.
+            control: looks at every decision and may hold the run or correct it, and is asked back where it answers; see
+                :mod:`hiervla.executor.control`.
             emit: the kind of intermediate that the planner shall say its steps as, such as ``"waypoints_2d"``; steps
                 whose skill does not take it carry what it does take. See ``docs/intermediates.md``.
 
@@ -185,6 +186,8 @@ class Agent:
             kind = emitted_kind(emit)
             check_emit(kind, self.planner, self.planner.id, self.skills.signatures())
             config = config.replace(emit=kind)
+        if getattr(control, "answers", False):
+            config = config.replace(ask=True)
         token = cancel or CancelToken()
         planner = self.planner
         if program is not None:

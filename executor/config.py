@@ -63,6 +63,11 @@ class LoopConfig(Typed):
     settle_ticks: Count = Field(default=15, description="control ticks to hold still before looking")
     cameras: tuple[str, ...] = ("front", "wrist")
     program: ProgramLimits = Field(default=ProgramLimits(), description="what a mini-program may use up")
+    ask: bool = Field(
+        default=False,
+        description="have the planner ask which of several things is meant instead of taking one; somebody is there to "
+        "answer (`Hooks.answer`, a terminal), or reads the refusal",
+    )
     emit: ArtifactKind | None = Field(
         default=None, description="kind of intermediate that steps shall carry where their skill takes it"
     )

@@ -285,6 +285,7 @@ class Orchestrator(Asking):
             unseen=self.state.memory.unseen(),
             objections=tuple(objections),
             emit=self.config.emit,
+            may_ask=self.config.ask,
         )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
@@ -329,6 +330,7 @@ class Orchestrator(Asking):
                 answer = no_plan_passed(objections)
                 break
         self.state.memory.saw(answer, observation.time_s)
+        self.state.refusal = answer if isinstance(answer, Refusal) else None
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer, told=self.heard.take())
         self.recorder.sync()

@@ -102,6 +102,7 @@ class PlannerContext:
         said: what a person has said since the instruction, in order, such as "no, the blue one".
         unseen: what was seen before and is out of sight now, the thing seen last first.
         objections: what was wrong with its earlier answers to this question, oldest first.
+        may_ask: whether somebody can be asked what is meant: then a refusal as ambiguous is better than a guess.
         emit: the kind of intermediate that steps shall carry where their skill takes it; None leaves it to the planner.
     """
 
@@ -112,6 +113,7 @@ class PlannerContext:
     unseen: tuple[Remembered, ...] = ()
     objections: tuple[Objection, ...] = ()
     emit: ArtifactKind | None = None
+    may_ask: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hiervla.planner.vlm.answers import (
     Draft,
     Missing,
     Point,
+    Which,
     answer_schema,
     has_point,
     point_schema,
@@ -167,8 +168,8 @@ class VLMPlanner:
         draft, provenance = self._ask(
             frame,
             plan_prompt(instruction, context, points=inside),
-            answer_schema(context.skills, points=inside),
-            lambda text: read_answer(text, context.skills, points=inside),
+            answer_schema(context.skills, points=inside, may_ask=context.may_ask),
+            lambda text: read_answer(text, context.skills, points=inside, may_ask=context.may_ask),
             context.seed,
             context.objections,
         )
@@ -177,9 +178,13 @@ class VLMPlanner:
             raise UnreadableAnswerError(self.id, problem, _LARGER)
         if draft.refuse is not None:
             no = draft.refuse
-            missing = no.missing if isinstance(no, Missing) else ()
             return Refusal(
-                reason=no.refuse, message=no.message, missing=missing, seen=draft.seen, provenance=provenance
+                reason=no.refuse,
+                message=no.message,
+                missing=no.missing if isinstance(no, Missing) else (),
+                candidates=tuple(f"the {c}" for c in no.candidates) if isinstance(no, Which) else (),
+                seen=draft.seen,
+                provenance=provenance,
             )
         return self._plan(observation, instruction, context, draft, provenance)
 

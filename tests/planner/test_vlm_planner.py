@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -136,6 +137,25 @@ def test_a_refusal(observation: Observation) -> None:
     answer = VLMPlanner(Fake(json.dumps({"seen": ["red mug"], "answer": no}))).plan(observation, "a", CONTEXT)
     assert isinstance(answer, Refusal) and answer.reason == "not_in_scene"
     assert answer.missing == ("green mug",) and answer.seen == ("red mug",) and answer.provenance is not None
+
+
+def test_a_model_may_ask_back_only_where_somebody_can_answer(observation: Observation) -> None:
+    which = {"refuse": "ambiguous", "message": "Which mug do you mean?", "candidates": ["red mug", "blue mug"]}
+    text = json.dumps({"seen": ["red mug", "blue mug"], "answer": which})
+    asking = PlannerContext(skills=SKILLS, may_ask=True)
+    backend = Fake(text)
+    answer = VLMPlanner(backend).plan(observation, "take the mug", asking)
+    assert isinstance(answer, Refusal) and answer.reason == "ambiguous" and answer.message == "Which mug do you mean?"
+    assert answer.candidates == ("the red mug", "the blue mug")
+    ((message,), _, schema, _) = backend.asked[0]
+    assert '"ambiguous"' in message.text
+    jsonschema.validate(json.loads(text), schema)
+    quiet = Fake(text, MUG)
+    planner = VLMPlanner(quiet)
+    assert isinstance(planner.plan(observation, "take the mug", CONTEXT), Plan)
+    ((message,), _, schema, _) = quiet.asked[0]
+    assert "ambiguous" not in message.text and not jsonschema.Draft202012Validator(schema).is_valid(json.loads(text))
+    assert "nobody can be asked" in planner.rejected[0].problem
 
 
 def test_nothing_is_asked_without_an_instruction(observation: Observation) -> None:

@@ -80,6 +80,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    ask: Annotated[
+        bool | None,
+        typer.Option(
+            "--ask/--no-ask",
+            help="Be asked what was not understood, and which of several things is meant; by default where somebody is "
+            "at the terminal. Without it the planner takes one.",
+            show_default=False,
+        ),
+    ] = None,
     emit: Annotated[
         str | None,
         typer.Option(
@@ -110,6 +119,7 @@ def run(
         emit=emit,
         judge=judge,
         fallback=fallback,
+        ask=ask,
     )
 
 
