@@ -67,6 +67,7 @@ class Progress:
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Draw while the block runs."""
+        self._began = time.monotonic()
         if self._quiet or self._lines:
             yield
             return
