@@ -9,7 +9,6 @@ print(result.outcome, result.record)
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiervla.executor.activities import Parts, SkillVerifier
-from hiervla.executor.alone import alone
+from hiervla.executor.alone import alone, awaited
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
 from hiervla.executor.config import LoopConfig
@@ -197,42 +196,7 @@ class Agent:
         with alone(self._busy, token):
             return self._run(instruction, planner, seed, record, on_event, scene, world, token, control, config)
 
-    async def arun(
-        self,
-        instruction: str = "",
-        *,
-        program: str | None = None,
-        seed: int = 0,
-        record: Path | str | None = None,
-        on_event: Subscriber | None = None,
-        scene: SceneSpec | None = None,
-        world: World | None = None,
-        control: Control | None = None,
-        emit: str | None = None,
-    ) -> RunResult:
-        """Like :meth:`run`, in a thread; cancelling the task stops the arm safely and closes the record."""
-        token = CancelToken()
-        work = asyncio.create_task(
-            asyncio.to_thread(
-                self.run,
-                instruction,
-                program=program,
-                seed=seed,
-                record=record,
-                on_event=on_event,
-                scene=scene,
-                world=world,
-                cancel=token,
-                control=control,
-                emit=emit,
-            )
-        )
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            token.cancel()
-            await work
-            raise
+    arun = awaited(run)
 
     def fork(
         self,

@@ -155,7 +155,6 @@ def run_once(
             "--break": bool(breaks),
             "--listen": listen,
             "--emit": bool(emit),
-            "--judge": bool(judge),
             "--fallback": bool(fallback),
             "--ask": ask is not None,
         }
@@ -168,6 +167,7 @@ def run_once(
             record=record,
             as_json=as_json,
             quiet=quiet,
+            judge=judge,
             options=tuple(name for name, given in asked.items() if given),
         )
     source = None
