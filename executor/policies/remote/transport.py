@@ -18,6 +18,7 @@ from hiervla.executor.policies.remote.errors import (
     PolicyServerTimeoutError,
     WireError,
 )
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.policies.remote.reconnecting import BrokenError, Reconnecting, Waiting, last_line, shortened
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES, pack, unpack
 from hiervla.representations import ConventionError, MissingDependencyError
@@ -25,8 +26,6 @@ from hiervla.representations import ConventionError, MissingDependencyError
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
-KEY_VARIABLE: Final = "HIERVLA_POLICY_KEY"
-"""Environment variable that a key is taken from, by client and server; there is no other way in."""
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 

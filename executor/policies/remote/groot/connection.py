@@ -20,8 +20,8 @@ from hiervla.executor.policies.remote.errors import (
     WireError,
 )
 from hiervla.executor.policies.remote.groot.wire import pack, unpack
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.policies.remote.reconnecting import BrokenError, Reconnecting, Waiting, last_line
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES
 from hiervla.representations import ConventionError, MissingDependencyError
 
