@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hiervla.executor.control import Control, LetItRun
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.recorder import Purpose, Recorder
-from hiervla.executor.screening import Screen
+from hiervla.executor.screening import PlanScreen, Screen
 from hiervla.planner.base import Planner
 from hiervla.representations import ActionChunk, HiervlaError, Observation, Proprioception, Step, Verdict
 from hiervla.skills import Approach, Skill, SkillContext
@@ -59,6 +59,10 @@ class RobotBody(Protocol):
 
     def hold(self, ticks: int) -> None:
         """Stand still for some control ticks, gripper as it is."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Stand still for so long, also on the computer's clock: for something elsewhere that needs the time."""
         ...
 
     def home(self, step_id: str) -> None:
@@ -165,6 +169,7 @@ class Parts:
         screen: who checks whole plans before the first motion; None: nobody.
         recorder: what keeps the record.
         control: who may hold and correct the run.
+        fallback: who plans where the planner gives no answer any more, from there to the end; None: nobody.
     """
 
     planner: Planner
@@ -174,3 +179,11 @@ class Parts:
     verifier: Verifier = field(default_factory=SkillVerifier)
     screen: Screen | None = None
     control: Control = field(default_factory=LetItRun)
+    fallback: Planner | None = None
+
+    def take_over(self) -> None:
+        """Have the fallback plan from now on."""
+        if self.fallback is not None:
+            self.planner, self.fallback = self.fallback, None
+            if isinstance(self.screen, PlanScreen):
+                self.screen = self.screen.lifted_by(self.planner)

@@ -9,17 +9,15 @@ print(result.outcome, result.record)
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from hiervla.executor.activities import Parts, SkillVerifier
+from hiervla.executor.alone import alone, awaited
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
 from hiervla.executor.config import LoopConfig
@@ -69,6 +67,7 @@ class Agent:
         config: LoopConfig | None = None,
         policy_id: str = "custom",
         judge: Termination | None = None,
+        fallback: Planner | None = None,
     ) -> None:
         """Put an agent together from parts.
 
@@ -80,9 +79,11 @@ class Agent:
             config: settings of the loop.
             policy_id: what the record calls the policy.
             judge: asked whether a step worked where the skill's own check is in doubt; see :mod:`hiervla.skills.doubt`.
+            fallback: plans from there on where the planner gives no answer any more; see ``docs/planners.md``.
         """
         self.preset = preset
         self.planner = planner
+        self.fallback = fallback
         self.skills = skills if skills is not None else SkillLibrary.load()
         self.config = config or LoopConfig()
         self.policy_id = policy_id
@@ -101,6 +102,7 @@ class Agent:
         skills: SkillLibrary | None = None,
         reliability: Reliability | None = None,
         judge: str | None = None,
+        fallback: str | None = None,
     ) -> Agent:
         """An agent with the parts that hiervla ships, or with your weights.
 
@@ -115,6 +117,7 @@ class Agent:
                 weights and those of the user's own runs.
             judge: ``"transformers:FOLDER"`` or ``"openai:MODEL@URL"``: a vision-language model that is asked whether a
                 step worked where the skill's own check is in doubt.
+            fallback: a name like ``planner``: who plans where that one gives no answer any more.
 
         Raises:
             ReliabilityError: a file of measured rates is damaged.
@@ -130,9 +133,13 @@ class Agent:
         policy_for("flow")
         library = skills if skills is not None else SkillLibrary.load()
         rates = reliability if reliability is not None else known_rates(weights_folder(policy))
-        plans = ReliablePlanner(make_planner(planner), rates, library, weights_of(policy, policy_for))
+        weights = weights_of(policy, policy_for)
+        plans = ReliablePlanner(make_planner(planner), rates, library, weights)
+        other = None if fallback is None else ReliablePlanner(make_planner(fallback), rates, library, weights)
         second = None if judge is None else judge_of_name(judge)
-        return cls(preset, plans, policy_for, skills=library, config=config, policy_id=policy, judge=second)
+        return cls(
+            preset, plans, policy_for, skills=library, config=config, policy_id=policy, judge=second, fallback=other
+        )
 
     def run(
         self,
@@ -160,7 +167,8 @@ class Agent:
             scene: the scene to build the world from, instead of the preset's own for this seed.
             world: a running world or robot to use as it is; it is not closed.
             cancel: asks for a safe stop from another thread. Ctrl-C does the same in the main thread.
-            control: looks at every decision and may hold the run or correct it; see :mod:`hiervla.executor.control`.
+            control: looks at every decision and may hold the run or correct it, and is asked back where it answers; see
+                :mod:`hiervla.executor.control`.
             emit: the kind of intermediate that the planner shall say its steps as, such as ``"waypoints_2d"``; steps
                 whose skill does not take it carry what it does take. See ``docs/intermediates.md``.
 
@@ -177,6 +185,8 @@ class Agent:
             kind = emitted_kind(emit)
             check_emit(kind, self.planner, self.planner.id, self.skills.signatures())
             config = config.replace(emit=kind)
+        if getattr(control, "answers", False):
+            config = config.replace(ask=True)
         token = cancel or CancelToken()
         planner = self.planner
         if program is not None:
@@ -186,42 +196,7 @@ class Agent:
         with alone(self._busy, token):
             return self._run(instruction, planner, seed, record, on_event, scene, world, token, control, config)
 
-    async def arun(
-        self,
-        instruction: str = "",
-        *,
-        program: str | None = None,
-        seed: int = 0,
-        record: Path | str | None = None,
-        on_event: Subscriber | None = None,
-        scene: SceneSpec | None = None,
-        world: World | None = None,
-        control: Control | None = None,
-        emit: str | None = None,
-    ) -> RunResult:
-        """Like :meth:`run`, in a thread; cancelling the task stops the arm safely and closes the record."""
-        token = CancelToken()
-        work = asyncio.create_task(
-            asyncio.to_thread(
-                self.run,
-                instruction,
-                program=program,
-                seed=seed,
-                record=record,
-                on_event=on_event,
-                scene=scene,
-                world=world,
-                cancel=token,
-                control=control,
-                emit=emit,
-            )
-        )
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            token.cancel()
-            await work
-            raise
+    arun = awaited(run)
 
     def fork(
         self,
@@ -255,10 +230,11 @@ class Agent:
         Raises:
             HiervlaError: no such step, a record that is damaged, or a world that cannot be set to a recorded state.
         """
-        from hiervla.executor.replay.fork import LiveParts, fork_point, rehearse, run_fork
+        from hiervla.executor.replay.fork import LiveParts, check_correction, fork_point, rehearse, run_fork
 
         parent = run if isinstance(run, RunRecord) else RunRecord.open(run)
         point = fork_point(parent, at, attempt)
+        check_correction(parent, point, correction)
         rehearse(parent, point, self.skills)
         token = cancel or CancelToken()
         origin = parent.manifest
@@ -272,7 +248,9 @@ class Agent:
             config=origin.config,
             parent=ForkOf(run_id=origin.run_id, event=point.started.id, path=str(parent.path)),
         )
-        live = LiveParts(self.planner, self._policy, self.skills, control or LetItRun(), token, self._verifier)
+        live = LiveParts(
+            self.planner, self._policy, self.skills, control or LetItRun(), token, self._verifier, self.fallback
+        )
         with alone(self._busy, token), _world_of(parent, world) as place:
             folder = new_run_folder(record or parent.path.resolve().parent, manifest.run_id)
             with RunRecorder.create(folder, manifest) as recorder:
@@ -291,15 +269,17 @@ class Agent:
         cancel: CancelToken | None = None,
         control: Control | None = None,
     ) -> RunResult:
-        """Go on with a run that was killed, from the beginning of its last attempt at a step; see :meth:`fork`.
+        """Go on with a run that broke off; see :meth:`fork`.
+
+        That is from where its planner failed for good, or else from the beginning of its last attempt at a step.
 
         Raises:
             HiervlaError: the run came to its end, or to no step; or what :meth:`fork` raises.
         """
-        from hiervla.executor.replay.fork import last_attempt
+        from hiervla.executor.replay.fork import place_to_resume
 
         parent = run if isinstance(run, RunRecord) else RunRecord.open(run)
-        at = last_attempt(parent).id
+        at = place_to_resume(parent).id
         return self.fork(parent, at, record=record, on_event=on_event, world=world, cancel=cancel, control=control)
 
     def _run(
@@ -360,6 +340,7 @@ class Agent:
             recorder=recorder,
             verifier=self._verifier,
             screen=screen,
+            fallback=self.fallback,
         )
         if control is not None:
             parts.control = control
@@ -401,38 +382,3 @@ def _world_of(record: RunRecord, given: World | None) -> Iterator[World]:
         yield world
     finally:
         world.close()
-
-
-@contextmanager
-def alone(busy: threading.Lock, token: CancelToken) -> Iterator[None]:
-    """One run of an agent at a time; the first Ctrl-C stops it safely.
-
-    Raises:
-        RuntimeError: the agent is running already.
-    """
-    if not busy.acquire(blocking=False):
-        raise RuntimeError("this agent is running already. Wait for it, or make a second agent")
-    try:
-        with _cancel_on_interrupt(token):
-            yield
-    finally:
-        busy.release()
-
-
-@contextmanager
-def _cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
-    """Turn the first Ctrl-C into a request to stop; a second one interrupts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        token.cancel()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -13,7 +13,7 @@ from hiervla.executor.review import Interjected, Reviewer, evidence_words, to_li
 from hiervla.executor.segment import PolicyRunner
 from hiervla.executor.state import RunState
 from hiervla.executor.told import Asking, Heard
-from hiervla.planner.base import GroundingError, StepRecord
+from hiervla.planner.base import GroundingError, PlannerFailedError, StepRecord
 from hiervla.representations import Observation, Step, Verdict
 from hiervla.representations.events import Grounded, GroundingFailed, StepFinished, StepStarted, VerdictGiven
 from hiervla.representations.plans import StepOutcome
@@ -100,7 +100,7 @@ class Attempts(Asking):
         assert before is not None, "a step is attempted only after the planner has looked"
         try:
             step = self._grounded(before, step, attempt)
-        except GroundingError as error:
+        except (GroundingError, PlannerFailedError) as error:
             self.recorder.emit(
                 GroundingFailed,
                 time_s=self.body.now_s,

@@ -166,6 +166,14 @@ class Body:
         for _ in range(ticks):
             self._stay(self._width)
 
+    def wait(self, seconds: float) -> None:
+        """Stand still for so long, tick by tick, and no quicker than the computer's clock."""
+        due = time.monotonic()
+        for _ in range(round(seconds / self.tick_s)):
+            self.hold(1)
+            due += self.tick_s
+            time.sleep(max(0.0, due - time.monotonic()))
+
     def grip(self, width_m: float, max_ticks: int = 40) -> None:
         """Bring the gripper to a width at its own speed, arm at rest [m]."""
         reach = panda.GRIPPER_MAX_SPEED_M_S * self.tick_s

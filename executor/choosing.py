@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from hiervla.executor.policies.base import Policy
+from hiervla.executor.policies.families import shipped, shipped_folder
 from hiervla.planner.base import Planner, PlannerContext
 from hiervla.planner.wrapping import PlannerWrapper
 from hiervla.representations import (
@@ -140,10 +141,10 @@ def _singled_out(instruction: str, candidates: Sequence[_Candidate]) -> bool:
 
 
 def weights_folder(policy: str) -> Path | None:
-    """The folder of a policy's weights: of a checkpoint, or of the shipped one; None for a policy of another make."""
+    """The folder of a policy's weights: of a checkpoint, or of a shipped family; None for a policy of another make."""
     if Path(policy).is_dir():
         return Path(policy)
-    return Path(__file__).parent / "policies" / "weights" / policy if policy == "flow" else None
+    return shipped_folder(policy) if policy in shipped() else None
 
 
 def weights_of(policy: str, policy_for: Callable[[str], Policy]) -> Callable[[str], str]:

@@ -34,6 +34,13 @@ class LoopConfig(Typed):
     repairs: Count = Field(
         default=2, description="times that a plan which fails those checks goes back to the planner before giving up"
     )
+    planner_retries: Count = Field(
+        default=4,
+        description="times that a planner which gives no answer is asked again in the middle of a task, arm held still",
+    )
+    planner_wait_s: Annotated[float, Field(ge=0.0)] = Field(
+        default=2.0, description="wait before the first of these times; it doubles each time [s]"
+    )
     stale_after_s: Annotated[float, Field(gt=0.0)] = Field(
         default=15.0, description="age of an observation from which its artifacts are found anew before use [s]"
     )
@@ -56,6 +63,11 @@ class LoopConfig(Typed):
     settle_ticks: Count = Field(default=15, description="control ticks to hold still before looking")
     cameras: tuple[str, ...] = ("front", "wrist")
     program: ProgramLimits = Field(default=ProgramLimits(), description="what a mini-program may use up")
+    ask: bool = Field(
+        default=False,
+        description="have the planner ask which of several things is meant instead of taking one; somebody is there to "
+        "answer (`Hooks.answer`, a terminal), or reads the refusal",
+    )
     emit: ArtifactKind | None = Field(
         default=None, description="kind of intermediate that steps shall carry where their skill takes it"
     )

@@ -96,12 +96,15 @@ class LetItRun:
         return decision.value
 
 
+MOST_QUESTIONS: Final = 3
+"""Questions in a row without a plan; after them the refusal stands."""
+Answerer = Callable[[Refusal, Callable[[], None]], str | None]
 PostHook = Callable[[Decision], Answer | None]
 Asked = Callable[[Decision, Callable[[], None]], Answer]
 
 
 class Hooks:
-    """Control from Python: hooks at decisions, breakpoints, and words at any time.
+    """Control from Python: hooks at decisions, answers to what the planner asks back, breakpoints, words at any time.
 
     >>> hooks = Hooks()
     >>> @hooks.on("keypoints")
@@ -126,6 +129,8 @@ class Hooks:
         self._breaks = {decision_kind(name) for name in breaks}
         self._hooks: dict[DecisionKind, list[PostHook]] = {}
         self._said: list[str] = []
+        self._answerer: Answerer | None = None
+        self._asked = 0
 
     def on(self, kind: str) -> Callable[[PostHook], PostHook]:
         """Decorator: have the function shown every decision of a kind; what it returns, if anything, takes its place.
@@ -140,6 +145,21 @@ class Hooks:
             return hook
 
         return add
+
+    def answer(self, hook: Answerer) -> Answerer:
+        """Decorator: have the function asked what the planner does not understand, or which of several things is meant.
+
+        It gets the refusal (``reason``, ``message``, ``unknown``, ``candidates``) and what holds the arm for one
+        control tick, to be called while it waits; it returns words, or None to let the refusal stand. One of the
+        candidates may be given short: "the red one", "red" or its number, from 1.
+        """
+        self._answerer = hook
+        return hook
+
+    @property
+    def answers(self) -> bool:
+        """Whether somebody is there to be asked."""
+        return self._answerer is not None
 
     def say(self, text: str) -> None:
         """Interject: at the next decision the running step ends and the planner is asked again. Any thread may call it.
@@ -167,9 +187,39 @@ class Hooks:
             answer = hook(decision)
             if answer is not None:
                 return answer
+        said = self._asked_back(decision, hold) if decision.kind == "plan" else None
+        if said is not None:
+            return said
         if self._ask is not None and decision.kind in self._breaks:
             return self._ask(decision, hold)
         return decision.value
+
+    def _asked_back(self, decision: Decision, hold: Callable[[], None]) -> Say | None:
+        """The answer to a refusal that asks for one."""
+        refusal = decision.value
+        if not isinstance(refusal, Refusal):
+            self._asked = 0
+            return None
+        if self._answerer is None or not refusal.can_be_said_otherwise or self._asked >= MOST_QUESTIONS:
+            return None
+        self._asked += 1
+        answer = self._answerer(refusal, hold)
+        return Say(meant(refusal, answer)) if answer is not None and answer.strip() else None
+
+
+def meant(refusal: Refusal, answer: str) -> str:
+    """What a person's answer says: the candidate that it names by its number or by some of its words, or the answer.
+
+    >>> refusal = Refusal(reason="ambiguous", message="Which?", candidates=("the red block", "the blue block"))
+    >>> meant(refusal, "blue"), meant(refusal, "1"), meant(refusal, "the green one")
+    ('the blue block', 'the red block', 'the green one')
+    """
+    text = answer.strip()
+    if text.isdigit() and 1 <= int(text) <= len(refusal.candidates):
+        return refusal.candidates[int(text) - 1]
+    words = set(text.lower().rstrip(".!").split()) - {"the", "one", "please"}
+    named = [c for c in refusal.candidates if words and words <= set(c.lower().split())]
+    return named[0] if len(named) == 1 else text
 
 
 def decision_kind(name: str) -> DecisionKind:

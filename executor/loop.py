@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from hiervla.executor.activities import Parts
 from hiervla.executor.attempt import Attempts
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.closing import Closing
 from hiervla.executor.config import LoopConfig
+from hiervla.executor.patience import Patience, PlannerLostError, Question
 from hiervla.executor.programs.driver import Doors, ProgramDriver
 from hiervla.executor.record.manifest import Manifest
 from hiervla.executor.record.recorder import Recorder
@@ -24,7 +26,7 @@ from hiervla.executor.state import Ending, RunState
 from hiervla.executor.told import Asking, Heard
 from hiervla.planner.base import Objection, PlannerContext, StepRecord
 from hiervla.planner.kinds import check_chosen
-from hiervla.representations import HiervlaError, Observation, Plan, Refusal, Step
+from hiervla.representations import HiervlaError, Observation, Plan, Refusal, SeenThing, Step
 from hiervla.representations.events import (
     ArtifactsAged,
     PlanProposed,
@@ -36,6 +38,8 @@ from hiervla.representations.events import (
 )
 from hiervla.representations.plans import StepOutcome
 from hiervla.skills import SkillLibrary
+
+T = TypeVar("T")
 
 
 class Orchestrator(Asking):
@@ -60,7 +64,8 @@ class Orchestrator(Asking):
         self.attempts = Attempts(
             parts, skills, config, seed, self.state, review=self.review, closing=self.closing, heard=self.heard
         )
-        doors = Doors(self._look, self._context, self._refreshed, self._record_rejected)
+        self.patience = Patience(self, config.planner_retries, config.planner_wait_s, self._look)
+        doors = Doors(self._look, self._context, self._refreshed, self._seen)
         self.programs = ProgramDriver(parts, skills, config, seed, self.state, doors)
 
     @property
@@ -77,6 +82,9 @@ class Orchestrator(Asking):
             ending = Ending("cancelled", "the run was cancelled; the arm was brought to rest inside the envelope")
         except EnvelopeStop as stop:
             ending = Ending("envelope_stop", str(stop))
+        except PlannerLostError as error:
+            self.body.stop()
+            ending = Ending("planner_failed", str(error))
         except HiervlaError as error:
             self.body.stop()
             ending = Ending("error", str(error))
@@ -198,11 +206,16 @@ class Orchestrator(Asking):
         if ok:
             rest = tuple(s for s in plan.remaining if s != step.id)
             plan = plan.replace(done=(*plan.done, step.id), remaining=rest)
-        if config.replan == "never":
+        if config.replan == "never" or (config.replan == "on_failure" and again and not plan.remaining):
             return plan
-        if config.replan == "on_failure" and again:
-            return plan if not plan.remaining else self._follow(instruction, plan, f"after {step.id}: {outcome}")
-        return self._ask(instruction, f"after {step.id}: {outcome}")
+        try:
+            if config.replan == "on_failure" and again:
+                return self._follow(instruction, plan, f"after {step.id}: {outcome}")
+            return self._ask(instruction, f"after {step.id}: {outcome}")
+        except PlannerLostError:
+            # What is told of the end is how far the plan was come when nobody answered any more.
+            self.state.plan = plan
+            raise
 
     def _pointed_anew(self, instruction: str, plan: Plan, step: Step) -> Plan | Refusal | None:
         """The plan with artifacts of now where the image that they were found in is too old; None where it is not."""
@@ -224,7 +237,9 @@ class Orchestrator(Asking):
         """The same plan, pointed at anew in a new image and on record; None where its next step's things are not."""
         observation = self._look()
         started = time.perf_counter()
-        fresh = self.planner.refresh(observation, plan, self._context())
+        observation, fresh = self._patiently(
+            observation, lambda planner, seen: planner.refresh(seen, plan, self._context())
+        )
         self._record_rejected()
         if fresh is None:
             self.recorder.emit(
@@ -247,6 +262,15 @@ class Orchestrator(Asking):
         self.recorder.sync()
         return fresh
 
+    def _patiently(self, seen: Observation, question: Question[T]) -> tuple[Observation, T]:
+        return self.patience.ask(seen, question, begun=self.state.plan is not None)
+
+    def _seen(self, seen: Observation, question: Question[tuple[SeenThing, ...]]) -> tuple[SeenThing, ...]:
+        """What the planner sees, for a program that asks."""
+        _, things = self._patiently(seen, question)
+        self._record_rejected()
+        return things
+
     def _look(self) -> Observation:
         observation = self.body.look("plan")
         self.state.observation = observation
@@ -261,6 +285,7 @@ class Orchestrator(Asking):
             unseen=self.state.memory.unseen(),
             objections=tuple(objections),
             emit=self.config.emit,
+            may_ask=self.config.ask,
         )
 
     def _ask(self, instruction: str, reason: str) -> Plan | Refusal:
@@ -270,7 +295,8 @@ class Orchestrator(Asking):
         objections: list[Objection] = []
         while True:
             started = time.perf_counter()
-            answer = self.planner.plan(observation, instruction, self._context(objections))
+            context = self._context(objections)
+            observation, answer = self._patiently(observation, _planned(instruction, context))
             latency = time.perf_counter() - started
             self._record_rejected()
             if isinstance(answer, Refusal):
@@ -304,6 +330,7 @@ class Orchestrator(Asking):
                 answer = no_plan_passed(objections)
                 break
         self.state.memory.saw(answer, observation.time_s)
+        self.state.refusal = answer if isinstance(answer, Refusal) else None
         if isinstance(answer, Refusal):
             self.recorder.emit(PlanRefused, time_s=self.body.now_s, refusal=answer, told=self.heard.take())
         self.recorder.sync()
@@ -324,6 +351,10 @@ class Orchestrator(Asking):
         """End at rest, at home; what is held stays held, since dropping it could do harm."""
         self.body.home("giving up")
         return Ending("gave_up" if message.startswith("gave up") else "failed", message)
+
+
+def _planned(instruction: str, context: PlannerContext) -> Question[Plan | Refusal]:
+    return lambda planner, seen: planner.plan(seen, instruction, context)
 
 
 def begin(manifest: Manifest | RunStarted, parts: Parts) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import StepRecord
-from hiervla.representations import Plan
+from hiervla.representations import Plan, Refusal
 from hiervla.representations.plans import RunOutcome
 from hiervla.worlds.base import World
 
@@ -26,6 +26,8 @@ class RunResult:
         steps: every attempt at a step, in order, with its outcome.
         record: folder of the run record, None when none was asked for.
         duration_s: length of the run on the world's clock [s].
+        refusal: the planner's last no, where the run ended with it: what it does not understand, which of several
+            things may be meant, or why it cannot be done.
         arms: of a run of several arms: what came of each arm's part.
     """
 
@@ -36,6 +38,7 @@ class RunResult:
     steps: tuple[StepRecord, ...]
     record: Path | None
     duration_s: float
+    refusal: Refusal | None = None
     arms: Mapping[str, RunResult] = field(default_factory=dict)
 
     @property
@@ -54,4 +57,5 @@ class RunResult:
             steps=tuple(state.history),
             record=record,
             duration_s=world.time_s,
+            refusal=state.refusal if ending.outcome in ("refused", "failed") else None,
         )

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.planner.base import GroundingError, Objection, Planner
+from hiervla.planner.base import GroundingError, Objection, Planner, PlannerFailedError
 from hiervla.representations import CameraError, Condition, Observation, Plan, Refusal, Step
 from hiervla.skills import Belief, MissingTargetError, SkillContext, SkillLibrary
 from hiervla.skills.checks import holding
@@ -49,6 +49,10 @@ class PlanScreen:
         self._planner = planner
         self._reach = reach
 
+    def lifted_by(self, planner: Planner) -> PlanScreen:
+        """The same checks with another planner's eyes."""
+        return PlanScreen(planner, self._reach)
+
     def objection(self, plan: Plan, observation: Observation, belief: Belief, skills: SkillLibrary) -> Objection | None:
         """See :class:`Screen`."""
         steps = [plan.step(i) for i in plan.remaining]
@@ -82,7 +86,7 @@ def beyond_reach(
         lifted = planner.ground(observation, step)
         context = SkillContext(step=lifted, before=observation, proprio=observation.proprio, belief=belief)
         target = context.target_w
-    except (GroundingError, CameraError, MissingTargetError):
+    except (GroundingError, CameraError, MissingTargetError, PlannerFailedError):
         return None
     approach = skills.get(step.skill, place=f"step {step.id} of the plan").approach(context)
     problem = reach(approach.hover(target), approach.yaw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from hiervla.executor.activities import SkillVerifier
 from hiervla.representations import Verdict
 from hiervla.skills import Skill, SkillContext, Termination
@@ -23,7 +25,13 @@ class SecondOpinion(SkillVerifier):
         check_below("SecondOpinion.below", below)
         self.judge = judge
         self.below = below
+        # Several arms ask at the same time, and a model answers one after the other.
+        self._asking = threading.Lock()
 
     def done(self, skill: Skill, context: SkillContext) -> Verdict:
         """See :class:`hiervla.executor.activities.Verifier`."""
-        return settled(super().done(skill, context), lambda: self.judge(context), self.below)
+        return settled(super().done(skill, context), lambda: self._ask(context), self.below)
+
+    def _ask(self, context: SkillContext) -> Verdict:
+        with self._asking:
+            return self.judge(context)

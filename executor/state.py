@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hiervla.executor.memory import Memory
 from hiervla.planner.base import StepRecord
-from hiervla.representations import Observation, Plan
+from hiervla.representations import Observation, Plan, Refusal
 from hiervla.representations.plans import RunOutcome
 from hiervla.skills import Belief
 
@@ -24,6 +24,7 @@ class RunState:
         attempts: attempts at steps so far.
         said: what a person said since the instruction.
         memory: where things are that are out of sight.
+        refusal: the planner's latest answer to a question for a plan, where it was a no.
     """
 
     history: list[StepRecord] = field(default_factory=list)
@@ -34,6 +35,7 @@ class RunState:
     attempts: int = 0
     said: list[str] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)

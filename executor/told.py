@@ -163,6 +163,8 @@ def _asked(observation: Observation, context: PlannerContext) -> Words:
         words["unseen"] = _listed([f"{r.name}, {r.place}, {r.seen_s:.3f}" for r in context.unseen])
     if context.emit is not None:
         words["emit"] = context.emit
+    if context.may_ask:
+        words["may_ask"] = "yes"
     if context.objections:
         words["objections"] = _listed([o.problem for o in context.objections])
     return words

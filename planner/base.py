@@ -23,6 +23,29 @@ class GroundingError(HiervlaError):
         self.problem = problem
 
 
+class PlannerFailedError(HiervlaError):
+    """A planner that gives no answer, whatever it is asked: it cannot be reached, breaks off, or writes nonsense.
+
+    It says nothing of the task; a :class:`Refusal` does that.
+
+    Attributes:
+        planner: id of the planner.
+        problem: what happened, in words.
+        remedy: what to do, in words.
+        passing: whether the same question may be answered when it is asked again a little later.
+    """
+
+    passing: bool = False
+
+    def __init__(self, planner: str, problem: str, remedy: str, *, passing: bool | None = None) -> None:
+        super().__init__(f"planner '{planner}' gives no answer: {problem}. {remedy}.")
+        self.planner = planner
+        self.problem = problem
+        self.remedy = remedy
+        if passing is not None:
+            self.passing = passing
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """One attempt at a step, as the planner is told of it.
@@ -79,6 +102,7 @@ class PlannerContext:
         said: what a person has said since the instruction, in order, such as "no, the blue one".
         unseen: what was seen before and is out of sight now, the thing seen last first.
         objections: what was wrong with its earlier answers to this question, oldest first.
+        may_ask: whether somebody can be asked what is meant: then a refusal as ambiguous is better than a guess.
         emit: the kind of intermediate that steps shall carry where their skill takes it; None leaves it to the planner.
     """
 
@@ -89,6 +113,7 @@ class PlannerContext:
     unseen: tuple[Remembered, ...] = ()
     objections: tuple[Objection, ...] = ()
     emit: ArtifactKind | None = None
+    may_ask: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +147,7 @@ class Planner(Protocol):
 
         Raises:
             CameraError: the camera that the planner needs is not in the observation.
+            PlannerFailedError: there is no answer; the loop asks again, or asks another planner.
         """
         ...
 
@@ -132,6 +158,9 @@ class Planner(Protocol):
 
         Returns:
             None when what the next step speaks of is not in view; then ask for a new plan.
+
+        Raises:
+            PlannerFailedError: there is no answer.
         """
         ...
 

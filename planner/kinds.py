@@ -57,9 +57,13 @@ def check_emit(kind: ArtifactKind, planner: object, name: str, signatures: Seque
     taken = tuple(k for k in ARTIFACT_KINDS if any(k in s.accepts for s in signatures))
     if kind not in makes:
         raise EmitError(kind, f"planner '{name}'", "cannot make this kind", [k for k in makes if k in taken])
-    # A program is run by the loop itself; what its calls need is asked for step by step.
-    if kind not in taken and kind != "program":
+    if not _of_use(kind, signatures):
         raise EmitError(kind, "the installed skills", "do not take this kind", [k for k in taken if k in makes])
+
+
+def _of_use(kind: ArtifactKind, signatures: Sequence[SkillSignature]) -> bool:
+    """Whether a skill takes the kind; a program is run by the loop itself, which asks for what its calls need."""
+    return kind == "program" or any(kind in s.accepts for s in signatures)
 
 
 def check_chosen(kind: ArtifactKind | None, chosen: Sequence[SkillSignature]) -> None:
@@ -68,7 +72,7 @@ def check_chosen(kind: ArtifactKind | None, chosen: Sequence[SkillSignature]) ->
     Raises:
         EmitError: none does.
     """
-    if kind not in (None, "program") and chosen and not any(kind in s.accepts for s in chosen):
+    if kind is not None and chosen and not _of_use(kind, chosen):
         names = ", ".join(f"'{n}'" for n in dict.fromkeys(s.name for s in chosen))
         can = dict.fromkeys(k for s in chosen for k in s.accepts)
         raise EmitError(kind, f"the skills that this plan needs, {names},", "do not take this kind", can)

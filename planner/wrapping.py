@@ -43,21 +43,25 @@ class PlannerWrapper:
         """
         if not isinstance(self.inner, Seeing):
             raise NoVisionError(self.id)
-        found = self.inner.things(observation, context)
-        self.rejected = self.inner.rejected
-        return found
+        try:
+            return self.inner.things(observation, context)
+        finally:
+            self.rejected = self.inner.rejected
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
-        answer = self.inner.plan(observation, instruction, context)
-        self.rejected = self.inner.rejected
-        return answer
+        try:
+            return self.inner.plan(observation, instruction, context)
+        finally:
+            # What could not be taken belongs on the record also where no answer came in the end.
+            self.rejected = self.inner.rejected
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
-        fresh = self.inner.refresh(observation, plan, context)
-        self.rejected = self.inner.rejected
-        return fresh
+        try:
+            return self.inner.refresh(observation, plan, context)
+        finally:
+            self.rejected = self.inner.rejected
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""

@@ -125,6 +125,31 @@ class PlanRefused(EventBase):
     told: Told = None
 
 
+class PlannerFailed(EventBase):
+    """The planner gave no answer; the arm stands still at rest, inside the envelope, until it is asked again."""
+
+    type: Literal["planner_failed"] = "planner_failed"
+    planner: str
+    problem: str
+    message: str = Field(description="the error in full, with the remedy")
+    passing: bool = Field(description="whether it may answer when it is asked again later")
+    then: Literal["again", "other", "end"] = Field(
+        description="the same planner is asked again, another one takes over, or the run ends here and can be resumed"
+    )
+    wait_s: float = Field(default=0.0, description="how long the arm is held before that [s]")
+    other: str = Field(default="", description="who takes over")
+    told: Told = None
+
+    def __str__(self) -> str:
+        """What happened and what is done about it, in one sentence."""
+        next_ = {
+            "again": f"the arm is held still for {self.wait_s:g} s, then it is asked again",
+            "other": f"{self.other} takes over",
+            "end": "the run ends here",
+        }
+        return f"planner '{self.planner}' gives no answer ({self.problem}): {next_[self.then]}"
+
+
 class PlanStale(EventBase):
     """The planner does not find in a new image what comes next in its plan; a new plan is asked for."""
 
@@ -374,6 +399,7 @@ Event = Annotated[
     | PlanRejected
     | ArtifactsAged
     | PlanRefused
+    | PlannerFailed
     | PlanStale
     | StepStarted
     | Grounded

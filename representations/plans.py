@@ -110,15 +110,28 @@ class Plan(Typed):
 
 
 class Refusal(Typed):
-    """The planner's polite no, with what is missing."""
+    """The planner's polite no: that it does not understand, that it cannot tell what is meant, or that it will not."""
 
     kind: Literal["refusal"] = "refusal"
     version: Literal[1] = SCHEMA_VERSION
-    reason: Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood", "empty_instruction"]
+    reason: Literal["not_in_scene", "nothing_to_do", "cannot_do", "not_understood", "empty_instruction", "ambiguous"]
     message: str = Field(description="one sentence for the person who asked")
     missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = Field(default=(), description="words of the instruction that the planner does not know")
+    words: str = Field(default="", description="what can mean several things, such as 'the block'")
+    candidates: tuple[str, ...] = Field(default=(), description="what can be said instead, such as 'the red block'")
     seen: tuple[str, ...] = Field(default=(), description="what the planner does see")
     provenance: Provenance | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is about the task: it was understood, and it is impossible, unsafe or done already."""
+        return self.reason in ("cannot_do", "nothing_to_do", "not_in_scene")
+
+    @property
+    def can_be_said_otherwise(self) -> bool:
+        """Whether it is worth asking back: another word, or one of the candidates, may lead to a plan."""
+        return self.reason not in ("cannot_do", "nothing_to_do")
 
 
 PlannerAnswer = Annotated[Plan | Refusal, Field(discriminator="kind")]
@@ -154,6 +167,17 @@ StepOutcome = Literal[
 """How one attempt at a step ended."""
 
 RunOutcome = Literal[
-    "succeeded", "failed", "gave_up", "refused", "nothing_to_do", "cancelled", "envelope_stop", "error"
+    "succeeded",
+    "failed",
+    "gave_up",
+    "refused",
+    "nothing_to_do",
+    "planner_failed",
+    "cancelled",
+    "envelope_stop",
+    "error",
 ]
-"""How a run ended; it gives up when its retries, or its steps, are used up."""
+"""How a run ended; it gives up when its retries, or its steps, are used up.
+
+Where the planner gives no answer any more, nothing was judged, and the run can be resumed.
+"""

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from hiervla.executor.agent import Subscriber, alone, policies
+from hiervla.executor.activities import SkillVerifier
+from hiervla.executor.agent import Subscriber, policies
+from hiervla.executor.alone import alone, awaited
 from hiervla.executor.arms.run import ArmParts, ArmsRun, Asked
 from hiervla.executor.body import CancelToken
 from hiervla.executor.choosing import ReliablePlanner, known_rates, weights_folder, weights_of
@@ -25,9 +27,11 @@ from hiervla.executor.policies.base import Policy
 from hiervla.executor.presets import ArmsPreset, arms_preset
 from hiervla.executor.record.manifest import Manifest, new_run_folder
 from hiervla.executor.result import RunResult
+from hiervla.executor.second_opinion import SecondOpinion
 from hiervla.planner.base import Planner, make_planner
+from hiervla.planner.names import judge_of_name
 from hiervla.representations import Event, Plan
-from hiervla.skills import SkillLibrary
+from hiervla.skills import SkillLibrary, Termination
 from hiervla.worlds.base import ArmsWorld
 from hiervla.worlds.tabletop_duo.scene import DuoScene
 
@@ -46,6 +50,7 @@ class ArmsAgent:
         skills: SkillLibrary | None = None,
         config: LoopConfig | None = None,
         policy_id: str = "custom",
+        judge: Termination | None = None,
     ) -> None:
         """Put an agent together from parts.
 
@@ -55,12 +60,14 @@ class ArmsAgent:
             skills: the library; by default everything installed.
             config: settings of each arm's loop.
             policy_id: what the record calls the policy.
+            judge: asked by every arm whether a step worked where the skill's own check is in doubt; one at a time.
         """
         self.preset = preset
         self.skills = skills if skills is not None else SkillLibrary.load()
         self.config = config or LoopConfig()
         self.policy_id = policy_id
         self._mind = mind
+        self._verifier = SkillVerifier() if judge is None else SecondOpinion(judge)
         self._minds: dict[str, Mind] = {}
         self._busy = threading.Lock()
 
@@ -73,6 +80,7 @@ class ArmsAgent:
         policy: str = "flow",
         config: LoopConfig | None = None,
         skills: SkillLibrary | None = None,
+        judge: str | None = None,
     ) -> ArmsAgent:
         """An agent with the parts that hiervla ships, or with your weights; see ``Agent.from_preset``.
 
@@ -88,7 +96,8 @@ class ArmsAgent:
             rates, weights = known_rates(weights_folder(policy)), weights_of(policy, policy_for)
             return ReliablePlanner(make_planner(planner), rates, library, weights), policy_for
 
-        return cls(arms_preset(world), mind, skills=library, config=config, policy_id=policy)
+        second = None if judge is None else judge_of_name(judge)
+        return cls(arms_preset(world), mind, skills=library, config=config, policy_id=policy, judge=second)
 
     def run(
         self,
@@ -139,9 +148,13 @@ class ArmsAgent:
             manifest = self._manifest(instruction or (plan.goal if plan else ""), seed, world, scene, minds)
             folder = None if record is None else new_run_folder(record, manifest.run_id)
             parts = {arm: ArmParts(*mind) for arm, mind in minds.items()}
-            run = ArmsRun(world, parts, self.skills, self.config, manifest, token, control or LetItRun())
+            run = ArmsRun(
+                world, parts, self.skills, self.config, manifest, token, control or LetItRun(), self._verifier
+            )
             asked = Asked(manifest.instruction, plan, one_by_one)
             return run.carry_out(asked, folder, on_event=on_event, on_arm=on_arm)
+
+    arun = awaited(run)
 
     def _mind_of(self, arm: str) -> Mind:
         if arm not in self._minds:

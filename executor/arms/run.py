@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers.fence import Fence
-from hiervla.executor.activities import Parts
+from hiervla.executor.activities import Parts, Verifier
 from hiervla.executor.arms.claims import Claims
 from hiervla.executor.arms.conductor import Conductor, TakingTurns, TakingTurnsAndSaving
 from hiervla.executor.arms.control import ArmControl
@@ -38,7 +38,15 @@ from hiervla.worlds.base import ArmsWorld, SnapshotWorld
 
 SHARED_OUT = "shared out among the arms"
 """Why the plan of all arms was made; it stands in the record of the whole run."""
-_WORST: tuple[RunOutcome, ...] = ("cancelled", "error", "envelope_stop", "gave_up", "failed", "refused")
+_WORST: tuple[RunOutcome, ...] = (
+    "cancelled",
+    "error",
+    "envelope_stop",
+    "planner_failed",
+    "gave_up",
+    "failed",
+    "refused",
+)
 _GOOD: tuple[RunOutcome, ...] = ("succeeded", "nothing_to_do")
 
 
@@ -71,6 +79,7 @@ class ArmsRun:
         manifest: Manifest,
         cancel: CancelToken,
         control: Control,
+        verifier: Verifier,
     ) -> None:
         """Put a run together.
 
@@ -82,6 +91,7 @@ class ArmsRun:
             manifest: of the whole run.
             cancel: stops all arms.
             control: who may hold and correct the run.
+            verifier: answers the questions of the skills' contracts.
         """
         self._world = world
         self._parts = parts
@@ -90,6 +100,7 @@ class ArmsRun:
         self._manifest = manifest
         self._cancel = cancel
         self._control = control
+        self._verifier = verifier
         self._conductor = Conductor(world)
         self._bases = {arm: world.T_root_base(arm) for arm in world.arms}
         spaces = {arm: world.shared_space(arm) for arm in world.arms}
@@ -203,6 +214,7 @@ class ArmsRun:
             policy_for=self._parts[arm].policy_for,
             body=body,
             recorder=recorder,
+            verifier=self._verifier,
             screen=PlanScreen(planner, body.reaches),
             control=control,
         )

@@ -87,7 +87,7 @@ def blame(
             problem = f"the agent says that it succeeded, but {goal}" if goal else ""
     elif claimed:
         problem = ""
-    harmless = finished is not None and finished.outcome in {"cancelled", "nothing_to_do"}
+    harmless = finished is not None and finished.outcome in {"cancelled", "nothing_to_do", "planner_failed"}
     if not problem or (harmless and not any(f.weight >= _STRONG for f in ledger.findings)):
         why = "the run succeeded" if claimed else problem
         return verdict.nobody(ledger, "nothing", f"nothing to blame: {why}", time.perf_counter() - began)

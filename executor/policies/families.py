@@ -58,5 +58,9 @@ def load_policy(path: str | Path | None = None, **options: Any) -> ChunkPolicy[A
 
 def shipped() -> tuple[str, ...]:
     """Families whose weights ship with the package; nothing heavy is imported for it."""
-    weights = Path(__file__).parent / "weights"
-    return tuple(f for f in FAMILIES if (weights / f / "model.safetensors").is_file())
+    return tuple(f for f in FAMILIES if (shipped_folder(f) / "model.safetensors").is_file())
+
+
+def shipped_folder(family: str) -> Path:
+    """Where the weights of a family are that ships with the package."""
+    return Path(__file__).parent / "weights" / family

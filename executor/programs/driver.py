@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from hiervla.executor.activities import Parts
 from hiervla.executor.config import LoopConfig
+from hiervla.executor.patience import Question
 from hiervla.executor.programs.questions import answer
 from hiervla.executor.state import RunState
-from hiervla.planner.base import PlannerContext
+from hiervla.planner.base import Planner, PlannerContext
 from hiervla.planner.embedded.wording import conditions, step_text
 from hiervla.planner.given import PERSON
 from hiervla.planner.seeing import NoVisionError, Seeing
@@ -58,13 +59,13 @@ class Doors:
         look: takes an observation.
         context: what the planner is told.
         refreshed: puts a plan with its next step pointed at on record; None when that is not in view.
-        record_rejected: puts the planner's answers that could not be taken on record.
+        ask: asks the planner about what is seen, patiently; its answers that could not be taken go on record.
     """
 
     look: Callable[[], Observation]
     context: Callable[[], PlannerContext]
     refreshed: Callable[[Plan, str], Plan | None]
-    record_rejected: Callable[[], None]
+    ask: Callable[[Observation, Question[tuple[SeenThing, ...]]], tuple[SeenThing, ...]]
 
 
 @dataclass
@@ -321,13 +322,11 @@ class ProgramDriver:
         return value
 
     def _seen(self) -> tuple[SeenThing, ...]:
-        planner = self._parts.planner
-        if not isinstance(planner, Seeing):
-            raise NoVisionError(planner.id)
+        if not isinstance(self._parts.planner, Seeing):
+            raise NoVisionError(self._parts.planner.id)
         observation = self._doors.look()
         began = time.perf_counter()
-        things = planner.things(observation, self._doors.context())
-        self._doors.record_rejected()
+        things = self._doors.ask(observation, self._things)
         self._parts.recorder.emit(
             SceneSeen,
             time_s=self._parts.body.now_s,
@@ -335,6 +334,11 @@ class ProgramDriver:
             wall_latency_s=time.perf_counter() - began,
         )
         return things
+
+    def _things(self, planner: Planner, observation: Observation) -> tuple[SeenThing, ...]:
+        if not isinstance(planner, Seeing):
+            raise NoVisionError(planner.id)
+        return planner.things(observation, self._doors.context())
 
     def _enter(self, skill: ProgramSkill, request: Call) -> Call | Ended:
         """Begin a saved skill's program, with the call's arguments."""

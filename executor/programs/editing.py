@@ -36,6 +36,8 @@ def with_program(record: RunRecord, at: str | ForkPoint, text: str) -> Plan:
     given += [(int(e.id[1:]), e.plan) for e in record.of(CorrectionGiven) if e.plan is not None]
     plan = max(((n, p) for n, p in given if n < before), key=lambda pair: pair[0], default=(0, None))[1]
     if plan is None or plan.program is None:
-        raise NoProgramError(record.manifest.run_id, f"step {point.started.step.id}")
+        raise NoProgramError(
+            record.manifest.run_id, f"event {point.started.id}" if point.step is None else f"step {point.step.id}"
+        )
     done = tuple(plan.step(i) for i in plan.done)
     return plan.replace(steps=done, remaining=(), program=persons_program(text))

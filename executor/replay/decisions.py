@@ -16,12 +16,13 @@ from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, Divergence,
 from hiervla.executor.replay.recorded import (
     RecordedBody,
     RecordedControl,
+    RecordedFallback,
     RecordedPlanner,
     RecordedPolicy,
     RecordedScreen,
     RecordedVerifier,
 )
-from hiervla.representations.events import ObservationTaken, RunStarted
+from hiervla.representations.events import ObservationTaken, PlannerFailed, RunStarted
 from hiervla.skills import SkillLibrary
 
 
@@ -66,6 +67,7 @@ Exchange = Callable[[Parts, Cursor, CheckingRecorder], None]
 def recorded_parts(cursor: Cursor, recorder: CheckingRecorder, config: LoopConfig, *, exact: bool = False) -> Parts:
     """All parts of a run, as they were recorded."""
     policy = RecordedPolicy(cursor, recorder)
+    another = any(event.then == "other" for event in cursor.record.of(PlannerFailed))
     return Parts(
         planner=RecordedPlanner(cursor, recorder),
         policy_for=lambda name: policy,
@@ -74,6 +76,7 @@ def recorded_parts(cursor: Cursor, recorder: CheckingRecorder, config: LoopConfi
         verifier=RecordedVerifier(cursor, recorder),
         screen=RecordedScreen(cursor, recorder),
         control=RecordedControl(cursor, recorder),
+        fallback=RecordedFallback(cursor, recorder) if another else None,
     )
 
 

@@ -16,6 +16,7 @@ from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.control import Answer, Control, Decision
 from hiervla.executor.loop import Orchestrator, begin
+from hiervla.executor.patience import PlannerExchanged
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.fold import view_of
@@ -25,11 +26,11 @@ from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.replay.corrections import Correction
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor, ReplayStopped
 from hiervla.executor.replay.decisions import first_event, recorded_config, recorded_parts
-from hiervla.executor.replay.recorded import RecordedControl
+from hiervla.executor.replay.recorded import RecordedControl, RecordedPlanner
 from hiervla.executor.screening import PlanScreen
 from hiervla.executor.state import Ending, RunState
 from hiervla.planner.base import Planner
-from hiervla.representations import UnknownNameError
+from hiervla.representations import Step, UnknownNameError
 from hiervla.representations import events as ev
 from hiervla.skills import SkillLibrary
 from hiervla.worlds.base import SnapshotWorld, World
@@ -37,15 +38,20 @@ from hiervla.worlds.base import SnapshotWorld, World
 
 @dataclass(frozen=True)
 class ForkPoint:
-    """Where a run is left: just before an attempt at a step.
+    """Where a run is left: just before an attempt at a step, or where its planner failed for good.
 
     Attributes:
-        started: the attempt's first event, which does not happen any more.
-        snapshot: the physical state in which it would have begun.
+        started: the attempt's first event, or that of the failure; it does not happen any more.
+        snapshot: the physical state in which the run is gone on with.
     """
 
-    started: ev.StepStarted
+    started: ev.StepStarted | ev.PlannerFailed
     snapshot: ev.SnapshotTaken
+
+    @property
+    def step(self) -> Step | None:
+        """The step that would have begun; None where the planner failed."""
+        return self.started.step if isinstance(self.started, ev.StepStarted) else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class LiveParts:
         control: who may hold and correct the run from there.
         cancel: asks for a safe stop.
         verifier: who answers the questions of a skill's contract from there.
+        fallback: who plans where that planner gives no answer any more.
     """
 
     planner: Planner
@@ -67,6 +74,7 @@ class LiveParts:
     control: Control
     cancel: CancelToken
     verifier: Verifier
+    fallback: Planner | None = None
 
 
 def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPoint:
@@ -75,7 +83,7 @@ def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPo
     Args:
         record: the run to leave.
         at: a step by its number in ``hiervla inspect``, by its id (the last of that id), or the id of any event: the
-            attempt that is under way there, or else the next one.
+            attempt that is under way there, or else the next one; or the id of the planner's last failure.
         attempt: which attempt at the step, from 1; the first by default.
 
     Raises:
@@ -83,12 +91,53 @@ def fork_point(record: RunRecord, at: str, attempt: int | None = None) -> ForkPo
         ReplayError: no physical state was recorded there, or several arms moved.
     """
     of_one_robot(record)
+    lost = _lost(record)
+    if lost is not None and at == lost.id:
+        return _where_lost(record, lost)
     started = _started(record, at, attempt)
     snapshots = [s for s in record.of(ev.SnapshotTaken) if int(s.id[1:]) < int(started.id[1:])]
     if not snapshots or snapshots[-1].label == "start":
         problem = f"no physical state was recorded before {started.step.id}; its world cannot save one"
         raise ReplayError(record.path, problem, "Fork a run in a world that can, such as tabletop")
     return ForkPoint(started, snapshots[-1])
+
+
+def _lost(record: RunRecord) -> ev.PlannerFailed | None:
+    """The failure with which the planner ended a run."""
+    failed = list(record.of(ev.PlannerFailed))
+    return failed[-1] if failed and failed[-1].then == "end" else None
+
+
+def _where_lost(record: RunRecord, lost: ev.PlannerFailed) -> ForkPoint:
+    after = next((s for s in record.of(ev.SnapshotTaken) if int(s.id[1:]) > int(lost.id[1:])), None)
+    if after is None:
+        problem = "no physical state was recorded where its planner failed; its world cannot save one"
+        raise ReplayError(record.path, problem, "Run its instruction again")
+    return ForkPoint(lost, after)
+
+
+def check_correction(record: RunRecord, point: ForkPoint, correction: object) -> None:
+    """See that there is a decision to correct where a run is left.
+
+    Raises:
+        ReplayError: there is none.
+    """
+    if correction is not None and point.step is None:
+        problem = f"its planner failed at {point.started.id}, so that there is no decision to correct"
+        raise ReplayError(record.path, problem, "Go on from there with `hiervla resume`, or leave it at a step")
+
+
+def place_to_resume(record: RunRecord) -> ev.StepStarted | ev.PlannerFailed:
+    """Where a run that broke off is gone on with: where its planner failed, or before its last attempt at a step.
+
+    Raises:
+        ReplayError: the run came to its end, or broke off before its first step, or several arms moved in it.
+    """
+    of_one_robot(record)
+    finished, lost = record.finished, _lost(record)
+    if lost is not None and (finished is None or finished.outcome == "planner_failed"):
+        return lost
+    return last_attempt(record)
 
 
 def last_attempt(record: RunRecord) -> ev.StepStarted:
@@ -133,6 +182,22 @@ def _started(record: RunRecord, at: str, attempt: int | None) -> ev.StepStarted:
     started = record.event(attempts[(attempt or 1) - 1])
     assert isinstance(started, ev.StepStarted)
     return started
+
+
+class _LeaveLost(RecordedPlanner):
+    """Repeats the recorded answers up to the last failure, where another planner is asked instead."""
+
+    def __init__(self, cursor: Cursor, recorder: CheckingRecorder, point: ForkPoint, leave: Callable[[Any], Answer]):
+        super().__init__(cursor, recorder)
+        self._point = point
+        self._leave = leave
+
+    def fail(self, event: ev.PlannerFailed) -> None:
+        """Fail as the recorded planner did, but for the last time."""
+        if event.id != self._point.started.id:
+            super().fail(event)
+        self._leave(None)
+        raise PlannerExchanged
 
 
 class _Leave(RecordedControl):
@@ -223,6 +288,7 @@ def run_fork(
         parts.planner, parts.policy_for, parts.verifier = live.planner, live.policy_for, live.verifier
         parts.body, parts.recorder, parts.control = body, recorder, live.control
         parts.screen = PlanScreen(live.planner, body.reaches)
+        parts.fallback = live.fallback
         recorder.emit(
             ev.Forked,
             time_s=body.now_s,
@@ -247,5 +313,8 @@ def _loop(
 ) -> Orchestrator:
     config: LoopConfig = recorded_config(record)
     parts: Parts = recorded_parts(cursor, recorder, config)
-    parts.control = _Leave(cursor, recorder, point, leave)
+    if point.step is None:
+        parts.planner = _LeaveLost(cursor, recorder, point, leave)
+    else:
+        parts.control = _Leave(cursor, recorder, point, leave)
     return Orchestrator(parts, skills=skills, config=config, seed=first_event(record).seed)

@@ -18,7 +18,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import Purpose
 from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
-from hiervla.planner.base import GroundingError, Objection, PlannerContext, RejectedAttempt
+from hiervla.planner.base import GroundingError, Objection, PlannerContext, PlannerFailedError, RejectedAttempt
 from hiervla.representations import (
     ActionChunk,
     CameraFrame,
@@ -117,12 +117,29 @@ class RecordedPlanner(Recorded):
         return recorded.model_copy(update={"done": plan.done, "remaining": plan.remaining})
 
     def _answer(self) -> Event | None:
-        """What follows the attempts that were rejected before it."""
+        """What follows the attempts that were rejected before it.
+
+        Raises:
+            PlannerFailedError: there was no answer.
+        """
         rejected: list[RejectedAttempt] = []
         while isinstance(event := self.cursor.peek(len(rejected)), ev.PlanRejected) and event.plan is None:
             rejected.append(RejectedAttempt(event.raw_text, event.problem))
         self.rejected = tuple(rejected)
+        if isinstance(event, ev.PlannerFailed):
+            self.fail(event)
         return event
+
+    def fail(self, event: ev.PlannerFailed) -> None:
+        """Give no answer, as the recorded planner did.
+
+        Raises:
+            PlannerFailedError: always.
+        """
+        error = recorded_error(PlannerFailedError, event.message)
+        error.planner, error.problem, error.passing = event.planner, event.problem, event.passing
+        error.remedy = ""
+        raise error
 
     def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
         """See :class:`hiervla.planner.seeing.Seeing`."""
@@ -140,6 +157,16 @@ class RecordedPlanner(Recorded):
             error.step, error.problem = event.step_id, event.problem
             raise error
         return step.model_copy(update={"artifacts": self.wanted(ev.Grounded).artifacts})
+
+
+class RecordedFallback(RecordedPlanner):
+    """Takes over where another planner did."""
+
+    @property
+    def id(self) -> str:  # type: ignore[override]  # asked while the event that names it is written
+        """Who took over at this place."""
+        event = self.cursor.peek()
+        return event.other if isinstance(event, ev.PlannerFailed) else "recorded"
 
 
 class RecordedScreen(Recorded):
@@ -280,6 +307,10 @@ class RecordedBody(Recorded):
     def hold(self, ticks: int) -> None:
         """Let the time pass."""
         self._pass(ticks)
+
+    def wait(self, seconds: float) -> None:
+        """Let the time pass on the world's clock."""
+        self._pass(round(seconds / self.tick_s))
 
     def home(self, step_id: str) -> None:
         """The recorded way home.

@@ -126,6 +126,10 @@ class ShadowBody:
         """Hold still in both."""
         self._both("hold", lambda b: b.hold(ticks), lambda: self._recorded.hold(ticks))
 
+    def wait(self, seconds: float) -> None:
+        """Hold still in both; nobody has to be waited for."""
+        self._both("hold", lambda b: b.hold(round(seconds / self.tick_s)), lambda: self._recorded.wait(seconds))
+
     def home(self, step_id: str) -> None:
         """Go home in both."""
         self._both(f"home in {step_id}", lambda b: b.home(step_id), lambda: self._recorded.home(step_id))

@@ -14,15 +14,15 @@ from typing import Final
 from hiervla.planner.embedded.slots import COLOURS
 
 _COLOUR: Final = "|".join(c for c in COLOURS if c != "none")
-_NOUN: Final = "block|cube|mug|cup|can|tin|sponge|bowl|plate|dish"
+NOUNS: Final = "block|cube|mug|cup|can|tin|sponge|bowl|plate|dish"
 _LEAD: Final = re.compile(
     r"^(?:(?:no|nope|stop|wait|sorry|actually|rather|instead|please|i (?:mean|meant|said)|not that(?: one)?)\b"
     r"[\s,.;:!]*)+",
     re.IGNORECASE,
 )
-_ONE: Final = re.compile(rf"^(?:the|that)?\s*(?P<colour>{_COLOUR})\s+(?P<noun>one|{_NOUN})$", re.IGNORECASE)
+_ONE: Final = re.compile(rf"^(?:the|that)?\s*(?P<colour>{_COLOUR})\s+(?P<noun>one|{NOUNS})$", re.IGNORECASE)
 _PLACE: Final = re.compile(r"^(?:on|onto|in|into|to)\s+the\s+[a-z ]+$", re.IGNORECASE)
-_NAMED: Final = re.compile(rf"\bthe\s+(?:(?P<colour>{_COLOUR})\s+)?(?P<noun>{_NOUN})\b", re.IGNORECASE)
+_NAMED: Final = re.compile(rf"\bthe\s+(?:(?P<colour>{_COLOUR})\s+)?(?P<noun>{NOUNS})\b", re.IGNORECASE)
 _GOAL: Final = re.compile(r"\b(?:on|onto|in|into|to)\s+the\s+[a-z ]+?(?=\s+and\b|[,.;]|$)", re.IGNORECASE)
 _SAME: Final = {"cube": "block", "cup": "mug", "tin": "can", "dish": "plate"}
 
@@ -31,7 +31,7 @@ def amended(instruction: str, said: Iterable[str]) -> str:
     """The instruction after corrections in words, in the order in which they were said.
 
     - "no, the blue one", "I meant the blue mug": the colour takes the place of that of the first thing in the
-      instruction (of the first thing of that name).
+      instruction (of the first thing of that name; of the first one without a colour, where there is one).
     - "on the bottom shelf", "no, into the drawer": takes the place of the last destination.
     - anything else is the new instruction.
 
@@ -49,9 +49,12 @@ def _amend(instruction: str, words: str) -> str:
     rest = re.sub(r",?\s*(?:please|instead)$", "", rest, flags=re.IGNORECASE)
     one = _ONE.match(rest)
     if one is not None:
-        wanted = _plain(one["noun"])
-        for named in _NAMED.finditer(instruction):
-            if wanted in {"one", _plain(named["noun"])}:
+        wanted = plain_noun(one["noun"])
+        all_named = list(_NAMED.finditer(instruction))
+        # What has no colour yet is what is left open.
+        open_first = sorted(all_named, key=lambda m: m["colour"] is not None) if wanted != "one" else all_named
+        for named in open_first:
+            if wanted in {"one", plain_noun(named["noun"])}:
                 new = f"the {one['colour'].lower()} {named['noun']}"
                 return f"{instruction[: named.start()]}{new}{instruction[named.end() :]}"
     elif _PLACE.match(rest):
@@ -61,5 +64,6 @@ def _amend(instruction: str, words: str) -> str:
     return rest or instruction
 
 
-def _plain(noun: str) -> str:
+def plain_noun(noun: str) -> str:
+    """The usual word for a thing: "block" for "cube"."""
     return _SAME.get(noun.lower(), noun.lower())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
+from hiervla.planner.embedded.asking import known_words, unclear, unknown_words
 from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.intermediates import (
     KINDS,
@@ -23,6 +24,7 @@ from hiervla.planner.embedded.intermediates import (
 )
 from hiervla.planner.embedded.loading import load_planner
 from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
+from hiervla.planner.embedded.seeing import things_of
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
 from hiervla.planner.embedded.wording import conditions, record_line, refusal_message, step_text
@@ -92,6 +94,7 @@ class EmbeddedPlanner:
         self.camera = camera
         self.rejected: tuple[RejectedAttempt, ...] = ()
         self._model, self._decoder, self.id = load_planner(Path(path) if path is not None else WEIGHTS)
+        self._words = known_words(self._decoder.tokenizer)
         self._boxes: dict[str, list[Slot]] = {}
         self._known: dict[str, SkillSignature] = {}
 
@@ -149,10 +152,12 @@ class EmbeddedPlanner:
         if draft.refuse is not None or (not draft.remaining and not any(r.outcome == "succeeded" for r in records)):
             draft = draft if draft.refuse is not None else replace(draft, refuse="nothing_to_do")
             assert draft.refuse is not None
+            unknown = unknown_words(instruction, self._words, context.skills)
             return Refusal(
                 reason=draft.refuse,
-                message=refusal_message(draft, words, hidden),
+                message=refusal_message(draft, words, hidden, unknown),
                 missing=(draft.missing,) if draft.missing else (),
+                unknown=unknown,
                 seen=tuple(words),
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
             )
@@ -162,6 +167,18 @@ class EmbeddedPlanner:
             self._steps(answer, names, slots, seen, signatures, image, len(finished)),
             context, observation, frame, slots, self._ground,
         )  # fmt: skip
+        open_ = None if records else unclear(instruction, things_of(names, slots), steps)
+        if open_ is not None and context.may_ask:
+            return Refusal(
+                reason="ambiguous",
+                message=str(open_),
+                words=open_.words,
+                candidates=open_.candidates,
+                seen=tuple(words),
+                provenance=provenance.replace(latency_s=time.perf_counter() - began),
+            )
+        if open_ is not None:
+            provenance = provenance.replace(sampling={**provenance.sampling, "guessed": str(open_)})
         told = corrections(context)
         if steps and told:
             steps = (steps[0].replace(artifacts=(*steps[0].artifacts, *told)), *steps[1:])
@@ -209,8 +226,6 @@ class EmbeddedPlanner:
 
     def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
         """Everything that the model sees, from left to right; see :class:`hiervla.planner.seeing.Seeing`."""
-        from hiervla.planner.embedded.seeing import things_of
-
         self.rejected = ()
         seen, slots = self._look(observation.frame(self.camera))
         return things_of(self._model.scene_slots(seen.slots[0]), slots)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hiervla.planner.base import Remembered
+from hiervla.planner.embedded.asking import listed
 from hiervla.planner.embedded.grammar import PlanDraft
 from hiervla.planner.embedded.slots import LOOSE
 from hiervla.planner.embedded.tokenizer import history_line, step_words
 from hiervla.representations import Condition, SkillSignature, Step
 
+_ABLE = "I can pick and place, open and close the drawer, wipe, and throw things away"
 _BESIDE = {"left_of": "to the left of", "right_of": "to the right of", "at": "down on"}
 
 
@@ -66,14 +68,25 @@ def record_line(step: Step, ok: bool, source: str, signature: SkillSignature | N
     return history_line(words, ok)
 
 
-def refusal_message(draft: PlanDraft, seen: Sequence[str], hidden: Remembered | None = None) -> str:
+def refusal_message(
+    draft: PlanDraft, seen: Sequence[str], hidden: Remembered | None = None, unknown: Sequence[str] = ()
+) -> str:
     """One friendly sentence for a refusal.
 
     Args:
         draft: the refusal.
         seen: names of all that is seen.
         hidden: what is remembered of the thing that is missing.
+        unknown: words of the instruction that the planner does not know.
     """
+    if unknown and draft.refuse in ("cannot_do", "not_understood"):
+        words = listed([f'"{w}"' for w in unknown[:4]])
+        which = f"I do not know {'the word' if len(unknown) == 1 else 'the words'} {words}"
+        loose = [s for s in seen if s.split()[-1] in LOOSE]
+        example = f'"put the {loose[0]} on the top shelf"' if loose else '"open the drawer"'
+        if draft.refuse == "cannot_do":
+            return f"I cannot do that, as far as I understand it: {which}; {_ABLE}."
+        return f"{which}; say it in other words, such as {example}. I see {_listing(loose or seen)}."
     if draft.refuse == "not_in_scene" and hidden is not None:
         where = f"it was last in {_the(hidden.place)}" if hidden.place else f"I last saw it at {hidden.seen_s:.0f} s"
         return f"There is no {hidden.name} in view; {where}. I see {_listing(_related(hidden.name, seen))}."
@@ -83,7 +96,7 @@ def refusal_message(draft: PlanDraft, seen: Sequence[str], hidden: Remembered | 
     if draft.refuse == "nothing_to_do":
         return "There is nothing to do: everything is already as you want it."
     if draft.refuse == "cannot_do":
-        return "I cannot do that here; I can pick and place, open and close the drawer, wipe, and throw things away."
+        return f"I cannot do that here; {_ABLE}."
     return f"I do not understand what to do with that; I see {_listing(seen)}."
 
 

@@ -71,6 +71,19 @@ class Missing(Typed):
     missing: tuple[Name, ...] = Field(min_length=1, max_length=4)
 
 
+class Which(Typed):
+    """No plan, because what was said can mean several things; only where somebody can be asked."""
+
+    refuse: Literal["ambiguous"]
+    message: Sentence
+    candidates: tuple[Name, ...] = Field(min_length=2, max_length=6)
+
+
+No = Refuse | Missing | Which
+"""Any refusal."""
+_KINDS: Final[Mapping[str, type[No]]] = {"not_in_scene": Missing, "ambiguous": Which}
+
+
 class Where(Typed):
     """Where something is now; no point when it is not in view."""
 
@@ -98,7 +111,7 @@ class Draft:
 
     seen: tuple[str, ...]
     calls: tuple[Call, ...] = ()
-    refuse: Refuse | Missing | None = None
+    refuse: No | None = None
 
 
 def has_point(signature: SkillSignature) -> bool:
@@ -106,14 +119,19 @@ def has_point(signature: SkillSignature) -> bool:
     return "keypoints" in signature.accepts and any(p.type in ("object", "location") for p in signature.params)
 
 
-def answer_schema(signatures: Sequence[SkillSignature], *, points: bool = True) -> dict[str, Any]:
+def answer_schema(
+    signatures: Sequence[SkillSignature], *, points: bool = True, may_ask: bool = False
+) -> dict[str, Any]:
     """JSON Schema of every answer that makes sense with these skills.
 
     Args:
         signatures: the skills that exist.
         points: whether steps carry the point that they are about.
+        may_ask: whether it may be asked back which of several things is meant.
     """
     branches = [plain_schema(TypeAdapter(Refuse)), plain_schema(TypeAdapter(Missing))]
+    if may_ask:
+        branches.append(plain_schema(TypeAdapter(Which)))
     if signatures:
         steps = {
             "type": "array",
@@ -130,7 +148,9 @@ def point_schema() -> dict[str, Any]:
     return plain_schema(TypeAdapter(Where))
 
 
-def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool = True) -> Draft:
+def read_answer(
+    text: str, signatures: Sequence[SkillSignature], *, points: bool = True, may_ask: bool = False
+) -> Draft:
     """The answer, checked against the types that :func:`answer_schema` describes.
 
     Raises:
@@ -144,7 +164,9 @@ def read_answer(text: str, signatures: Sequence[SkillSignature], *, points: bool
     if not isinstance(body, dict):
         raise AnswerError('"answer" must be an object with "steps" or "refuse"')
     if "refuse" in body:
-        kind = Missing if body["refuse"] == "not_in_scene" else Refuse
+        if body["refuse"] == "ambiguous" and not may_ask:
+            raise AnswerError("nobody can be asked which thing is meant; take the likeliest one, or refuse otherwise")
+        kind = _KINDS.get(str(body["refuse"]), Refuse)
         return Draft(seen, refuse=checked(TypeAdapter(kind), body, "answer"))
     if set(body) != {"steps"} or not isinstance(body["steps"], list):
         raise AnswerError('"answer" must have "steps", a list, or "refuse" and "message"')

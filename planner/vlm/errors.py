@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from hiervla.representations import HiervlaError
+from hiervla.planner.base import PlannerFailedError
 
 
-class BackendError(HiervlaError):
+class BackendError(PlannerFailedError):
     """A model that gives no answer.
 
     Attributes:
         backend: id of the backend.
         problem: what happened, in words; never contains a key.
-        retryable: whether the same question may be answered when asked again a little later.
+        retryable: whether it is worth asking again at once; ``passing`` also speaks of what takes longer to pass.
     """
 
     retryable = False
 
     def __init__(self, backend: str, problem: str, remedy: str) -> None:
-        super().__init__(f"planner backend '{backend}': {problem}. {remedy}.")
+        super().__init__(backend, problem, remedy)
         self.backend = backend
-        self.problem = problem
-        self.remedy = remedy
 
 
 class ServerUnreachableError(BackendError):
     """Nobody listens there, or the connection broke."""
 
     retryable = True
+    passing = True
 
 
 class ServerTimeoutError(BackendError):
     """The server did not finish in time."""
 
+    passing = True
+
 
 class MalformedReplyError(BackendError):
-    """The server answered with something that is no chat completion."""
+    """The server answered with something that is no chat completion, as a proxy does while a model is loading."""
+
+    passing = True
+
+
+class UnreadableAnswerError(BackendError):
+    """The model answered, and nothing that it wrote could be read, also after all repairs."""
 
 
 class ServerStatusError(BackendError):
@@ -51,4 +58,4 @@ class ServerStatusError(BackendError):
         super().__init__(backend, problem, remedy)
         self.status = status
         self.retry_after_s = retry_after_s
-        self.retryable = status in (408, 409, 425, 429) or status >= 500
+        self.retryable = self.passing = status in (408, 409, 425, 429) or status >= 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.wording import conditions, step_text
@@ -19,6 +19,7 @@ from hiervla.planner.vlm.answers import (
     Draft,
     Missing,
     Point,
+    Which,
     answer_schema,
     has_point,
     point_schema,
@@ -26,7 +27,7 @@ from hiervla.planner.vlm.answers import (
     read_point,
 )
 from hiervla.planner.vlm.backend import Backend, Generation, Message, Sampling
-from hiervla.planner.vlm.errors import MalformedReplyError
+from hiervla.planner.vlm.errors import UnreadableAnswerError
 from hiervla.planner.vlm.lifting import lift_for
 from hiervla.planner.vlm.programs import program_answer
 from hiervla.planner.vlm.prompt import objected, plan_prompt, point_prompt, prompt_bytes, repair_prompt
@@ -49,6 +50,7 @@ from hiervla.representations import (
 )
 
 T = TypeVar("T")
+_LARGER: Final = "Use a larger model, or one that is served with response_format"
 
 
 @runtime_checkable
@@ -96,7 +98,7 @@ class VLMPlanner:
     """Plans with any vision-language model.
 
     The model's answer is one JSON object that fits a schema made from the skills that exist now. What does not fit is
-    answered with what is wrong and asked for again, `repairs` times; after that the planner refuses.
+    answered with what is wrong and asked for again, `repairs` times; after that the planner has failed.
 
     A plan that goes well is followed by asking for the next step's point in the new image only, not for a new plan.
 
@@ -149,7 +151,7 @@ class VLMPlanner:
 
         Raises:
             CameraError: the planner's camera is not in the observation.
-            BackendError: the model gives no answer.
+            BackendError: the model gives no answer, or none that can be read.
         """
         self.rejected = ()
         self._skills = context.skills
@@ -166,22 +168,23 @@ class VLMPlanner:
         draft, provenance = self._ask(
             frame,
             plan_prompt(instruction, context, points=inside),
-            answer_schema(context.skills, points=inside),
-            lambda text: read_answer(text, context.skills, points=inside),
+            answer_schema(context.skills, points=inside, may_ask=context.may_ask),
+            lambda text: read_answer(text, context.skills, points=inside, may_ask=context.may_ask),
             context.seed,
             context.objections,
         )
         if draft is None:
-            return Refusal(
-                reason="not_understood",
-                message=f"The planner's model gave no plan that can be read in {self.repairs + 1} attempts.",
-                provenance=provenance,
-            )
+            problem = f"its model gave no plan that can be read in {self.repairs + 1} attempts"
+            raise UnreadableAnswerError(self.id, problem, _LARGER)
         if draft.refuse is not None:
             no = draft.refuse
-            missing = no.missing if isinstance(no, Missing) else ()
             return Refusal(
-                reason=no.refuse, message=no.message, missing=missing, seen=draft.seen, provenance=provenance
+                reason=no.refuse,
+                message=no.message,
+                missing=no.missing if isinstance(no, Missing) else (),
+                candidates=tuple(f"the {c}" for c in no.candidates) if isinstance(no, Which) else (),
+                seen=draft.seen,
+                provenance=provenance,
             )
         return self._plan(observation, instruction, context, draft, provenance)
 
@@ -230,7 +233,7 @@ class VLMPlanner:
         found, _ = self._ask(frame, scene_prompt(), scene_schema(), read_scene, context.seed)
         if found is None:
             problem = f"it gave no list of what is in view that can be read in {self.repairs + 1} attempts"
-            raise MalformedReplyError(self.id, problem, "Use a larger model, or a program without such questions")
+            raise UnreadableAnswerError(self.id, problem, "Use a larger model, or a program without such questions")
         return found
 
     def _kind(self, signature: SkillSignature, context: PlannerContext) -> ArtifactKind:

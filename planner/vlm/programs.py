@@ -25,6 +25,7 @@ from hiervla.planner.vlm.answers import (
     plain_schema,
 )
 from hiervla.planner.vlm.backend import Message
+from hiervla.planner.vlm.errors import UnreadableAnswerError
 from hiervla.planner.vlm.prompt import history_text, situation
 from hiervla.representations import CameraFrame, Plan, Program, Provenance, Refusal, SkillSignature
 from hiervla.skills.programs import ProgramError, ProgramLimits, Vocabulary, check_program
@@ -69,7 +70,7 @@ def program_answer(
         attempts: how often it may answer, for the message.
 
     Raises:
-        BackendError: the model gives no answer.
+        BackendError: the model gives no answer, or none that can be read.
         MissingDependencyError: pydantic-monty is not installed.
     """
     draft, provenance = ask(
@@ -80,8 +81,8 @@ def program_answer(
         context.seed,
     )
     if draft is None:
-        message = f"The planner's model gave no program that can be run in {attempts} attempts."
-        return Refusal(reason="not_understood", message=message, provenance=provenance)
+        problem = f"its model gave no program that can be run in {attempts} attempts"
+        raise UnreadableAnswerError(provenance.model, problem, "Use a larger model, or ask it for plans")
     if draft.refuse is not None:
         no = draft.refuse
         missing = no.missing if isinstance(no, Missing) else ()

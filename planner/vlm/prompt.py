@@ -36,6 +36,11 @@ or a refusal:
 "not_in_scene" (something that is asked for is not in the image; name it in "missing"), "nothing_to_do" (all is as it \
 was asked for), "cannot_do" (no skill does that), "not_understood". Only "not_in_scene" has "missing"."""
 
+_ASK: Final = """
+Where the instruction can mean several things that you see, do not guess but ask:
+{"seen": [...], "answer": {"refuse": "ambiguous", "message": "Which block do you mean?", \
+"candidates": ["red block", "blue block"]}}"""
+
 
 def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = True) -> Message:
     """The question for a plan.
@@ -51,7 +56,7 @@ def plan_prompt(instruction: str, context: PlannerContext, *, points: bool = Tru
         "to do from what the image shows now, in order, so that the instruction is fulfilled.",
         "Skills, with their arguments:\n" + "\n".join(_skill(s, points) for s in context.skills),
         *([_POINTS + " Every step of a skill with a point has one."] if points else []),
-        _FORM.replace("STEP", step),
+        _FORM.replace("STEP", step) + (_ASK if context.may_ask else ""),
         history_text(context.history),
         *situation(instruction, context),
     ]

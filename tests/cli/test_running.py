@@ -6,18 +6,21 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hiervla.cli import main
+from hiervla.cli.live import hints
 from hiervla.executor.agent import Agent
 from hiervla.executor.presets import WorldPreset
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.verify import verify
+from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner
-from hiervla.planner.base import PlannerContext
+from hiervla.planner.base import PlannerContext, StepRecord
 from hiervla.representations import ImageRef, Keypoint, Keypoints, Observation, Plan, Refusal, Step
 from hiervla.representations import events as ev
 
@@ -143,3 +146,16 @@ def test_a_demo_that_is_interrupted_stops(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(KinematicWorld, "step", interrupted)
     assert main(["demo", "--quiet"]) == 130
     assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_what_can_be_done_about_a_refusal_is_said(tmp_path: Path) -> None:
+    refusal = Refusal(reason="ambiguous", message="Which?", candidates=("the red mug", "the blue mug"))
+    step = StepRecord(step=Step(id="s4", skill="pick", args={"object": "red mug"}), outcome="succeeded")
+    result = RunResult("take it", "refused", "Which?", None, (), tmp_path / "a run", 1.0, refusal)
+    (hint,) = hints(result)
+    assert hint.startswith("say it otherwise: hiervla run WORDS; with --ask")
+    (hint,) = hints(replace(result, outcome="failed", steps=(step,)))
+    assert hint.endswith("a run' --at s4 --say 'the red mug'") and "hiervla fork '" in hint
+    assert hints(replace(result, refusal=Refusal(reason="cannot_do", message="no"))) == []
+    (hint,) = hints(replace(result, outcome="planner_failed", refusal=None))
+    assert hint.startswith("go on from there: hiervla resume '") and hint.endswith("--planner NAME")

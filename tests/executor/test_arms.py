@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,7 @@ from hiervla.executor.testing import KinematicArms, KinematicWorld, LinePolicy, 
 from hiervla.planner.base import PlannerContext
 from hiervla.representations import JointCommand, Keypoints, Plan, PlanError, Refusal, SkillSignature, Step, Verdict
 from hiervla.representations.events import PlanRefused, ResourcesClaimed, RunStarted
-from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary, Termination
 
 NEAR = (0.5, -0.05, 0.0)
 MIDDLE = (0.25, 0.45, 0.05)
@@ -83,6 +85,7 @@ def run(
     record: Path | None = None,
     one_by_one: bool = False,
     instruction: str = "touch things",
+    judge: Termination | None = None,
 ) -> tuple[RunResult, Told, KinematicArms]:
     """Run a plan for both arms, or each arm's planner's own one."""
     nothing = Refusal(reason="cannot_do", message="This planner only points.")
@@ -92,6 +95,7 @@ def run(
         lambda arm: (ScriptedPlanner([answers[arm]]), lambda name: LinePolicy(chunks=1)),
         skills=SkillLibrary([skill or Touch()]),
         config=LoopConfig(max_retries=1, settle_ticks=3),
+        judge=judge,
     )
     told: Told = []
     world = world or KinematicArms()
@@ -115,6 +119,44 @@ def spans(told: Told) -> dict[str, tuple[float, float]]:
         elif event.type == "step_finished":
             found[event.step_id] = (found[event.step_id][0], event.time_s)
     return found
+
+
+class Judge:
+    """Says yes, and notices who asks while somebody else is being answered."""
+
+    name = "judge"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.overlaps = 0
+        self._busy = threading.Lock()
+
+    def __call__(self, context: SkillContext) -> Verdict:
+        if not self._busy.acquire(blocking=False):
+            self.overlaps += 1
+            return Verdict(name=self.name, value="no")
+        self.asked.append(context.step.id)
+        time.sleep(0.05)
+        self._busy.release()
+        return Verdict(name=self.name, value="yes")
+
+
+class Doubtful(Touch):
+    """Cannot tell whether it worked."""
+
+    def done(self, context: SkillContext) -> Verdict:
+        return Verdict(name="touched", value="unsure", confidence=0.0)
+
+
+def test_both_arms_ask_the_judge_where_they_are_in_doubt_one_at_a_time() -> None:
+    judge = Judge()
+    result, told, _ = run(FOUR, skill=Doubtful(), judge=judge)
+    assert result.outcome == "succeeded" and judge.overlaps == 0
+    assert sorted(judge.asked) == ["a", "b", "c", "d"]
+    done = [e.verdict for _, e in told if e.type == "verdict" and e.phase == "done"]
+    assert len(done) == 4 and all(v.value == "yes" for v in done)
+    run(FOUR, judge=judge)
+    assert len(judge.asked) == 4, "nobody is asked about what is sure"
 
 
 def claims(told: Told, state: str) -> list[tuple[str, str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hiervla.executor.choosing import CHOSEN, ReliablePlanner, known_rates, weights_of
+from hiervla.executor.choosing import CHOSEN, ReliablePlanner, known_rates, weights_folder, weights_of
+from hiervla.executor.policies.families import shipped
 from hiervla.executor.testing import KinematicWorld, ScriptedPlanner
 from hiervla.planner.base import PlannerContext
 from hiervla.representations import ImageRef, Keypoint, Keypoints, Plan, Refusal, Step
@@ -127,6 +129,18 @@ def test_versions_are_told_by_the_weights_themselves(tmp_path: Path) -> None:
     second = weights_of(str(tmp_path), lambda name: ScriptedPlanner([]))("flow")  # type: ignore[arg-type,return-value]
     assert len({first, second}) == 2
     assert weights_of("mine", lambda name: ScriptedPlanner([]))("mine") == "scripted"  # type: ignore[arg-type,return-value]
+
+
+def test_every_shipped_family_is_known_by_its_folder(tmp_path: Path) -> None:
+    assert {"flow", "act", "diffusion"} <= set(shipped())
+    versions = set()
+    for family in shipped():
+        folder = weights_folder(family)
+        assert folder is not None and folder.name == family
+        assert json.loads((folder / "config.json").read_text()).get("family", "flow") == family
+        versions.add(weights_of("flow", lambda name: pytest.fail("nothing has to be loaded"))(family))
+    assert len(versions) == len(shipped())
+    assert weights_folder(str(tmp_path)) == tmp_path and weights_folder("openpi:ws://127.0.0.1:8000") is None
 
 
 def test_recorded_runs_are_counted_once(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hiervla.controllers import panda
 from hiervla.controllers.kinematics import panda_limits
 from hiervla.executor.agent import Agent
+from hiervla.executor.arms.agent import ArmsAgent
 from hiervla.executor.body import CancelToken
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import world_preset
@@ -294,3 +297,34 @@ def test_the_async_variant_gives_the_same_result() -> None:
         skills=SkillLibrary([Touch()]),
     )
     assert asyncio.run(_arun(agent, KinematicWorld())).outcome == "succeeded"
+
+
+def test_cancelling_the_task_stops_the_run_safely_and_the_signature_is_that_of_run() -> None:
+    import asyncio
+
+    world, began = KinematicWorld(), threading.Event()
+    agent = Agent(
+        world_preset("tabletop"),
+        ScriptedPlanner([plan((), ("a",))]),
+        lambda name: LinePolicy(),
+        skills=SkillLibrary([Touch(succeeds_at=999)]),
+        config=LoopConfig(max_retries=999, max_steps=999),
+    )
+    last: list[Event] = []
+
+    def take(event: Event) -> None:
+        last[:] = [event]
+        began.set()
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(agent.arun("touch it", world=world, on_event=take))
+        await asyncio.to_thread(began.wait)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    assert last[0].type == "run_finished" and last[0].outcome == "cancelled"
+    assert not world.proprio().dq.any()
+    assert inspect.signature(Agent.arun) == inspect.signature(Agent.run)
+    assert inspect.signature(ArmsAgent.arun) == inspect.signature(ArmsAgent.run)

@@ -195,7 +195,8 @@ def test_an_unedited_fork_goes_on_as_its_parent_did(tmp_path: Path, at: str) -> 
 
 def test_a_fork_with_another_point_goes_there_and_says_so(tmp_path: Path) -> None:
     result, record = recorded(tmp_path / "runs", succeeds_at=0)
-    step = fork_point(record, "2").started.step
+    step = fork_point(record, "2").step
+    assert step is not None
     elsewhere = step.replace(artifacts=step_at("b", "touch", THERE).artifacts)
     forked = agent([plan("a", "b")]).fork(record, "2", elsewhere, world=KinematicWorld(), record=tmp_path / "forks")
     assert forked.record is not None
@@ -229,7 +230,8 @@ def test_what_cannot_be_forked_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         fork_point(record, "1", attempt=3)
     with pytest.raises(UnknownNameError, match="unknown event 'e999'"):
         fork_point(record, "e999")
-    assert fork_point(record, "1", attempt=2).started.attempt == 1
+    second = fork_point(record, "1", attempt=2).started
+    assert isinstance(second, ev.StepStarted) and second.attempt == 1
     first = next(record.of(ev.StepStarted))
     assert fork_point(record, f"e{int(first.id[1:]) + 2}").started.id == first.id
     made = agent([plan("a", "b")])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from hiervla.planner.grounding import image_ref
 from hiervla.planner.names import PlannerNameError
 from hiervla.planner.vlm import Generation, Message, PointStrategy, Sampling, VLMPlanner
 from hiervla.planner.vlm.answers import AnswerError, answer_schema, read_answer
+from hiervla.planner.vlm.errors import UnreadableAnswerError
 from hiervla.representations import (
     Artifact,
     CameraError,
@@ -137,6 +139,25 @@ def test_a_refusal(observation: Observation) -> None:
     assert answer.missing == ("green mug",) and answer.seen == ("red mug",) and answer.provenance is not None
 
 
+def test_a_model_may_ask_back_only_where_somebody_can_answer(observation: Observation) -> None:
+    which = {"refuse": "ambiguous", "message": "Which mug do you mean?", "candidates": ["red mug", "blue mug"]}
+    text = json.dumps({"seen": ["red mug", "blue mug"], "answer": which})
+    asking = PlannerContext(skills=SKILLS, may_ask=True)
+    backend = Fake(text)
+    answer = VLMPlanner(backend).plan(observation, "take the mug", asking)
+    assert isinstance(answer, Refusal) and answer.reason == "ambiguous" and answer.message == "Which mug do you mean?"
+    assert answer.candidates == ("the red mug", "the blue mug")
+    ((message,), _, schema, _) = backend.asked[0]
+    assert '"ambiguous"' in message.text
+    jsonschema.validate(json.loads(text), schema)
+    quiet = Fake(text, MUG)
+    planner = VLMPlanner(quiet)
+    assert isinstance(planner.plan(observation, "take the mug", CONTEXT), Plan)
+    ((message,), _, schema, _) = quiet.asked[0]
+    assert "ambiguous" not in message.text and not jsonschema.Draft202012Validator(schema).is_valid(json.loads(text))
+    assert "nobody can be asked" in planner.rejected[0].problem
+
+
 def test_nothing_is_asked_without_an_instruction(observation: Observation) -> None:
     answer = VLMPlanner(Fake()).plan(observation, " \n", CONTEXT)
     assert isinstance(answer, Refusal) and answer.reason == "empty_instruction"
@@ -156,11 +177,12 @@ def test_an_answer_that_cannot_be_taken_is_told_why_and_asked_for_again(observat
 
 def test_repairs_are_bounded_and_everything_is_on_record(observation: Observation) -> None:
     planner = VLMPlanner(Fake(*["no"] * 9), repairs=1)
-    answer = planner.plan(observation, "a", CONTEXT)
-    assert isinstance(answer, Refusal) and answer.reason == "not_understood" and len(planner.rejected) == 2
-    assert answer.provenance is not None and answer.provenance.attempts == 2
+    with pytest.raises(UnreadableAnswerError, match=r"'fake@1' gives no answer: .* 2 attempts\. Use") as told:
+        planner.plan(observation, "a", CONTEXT)
+    assert len(planner.rejected) == 2 and not told.value.passing
     cut = VLMPlanner(Fake(MUG, complete=False), repairs=0)
-    assert isinstance(cut.plan(observation, "a", CONTEXT), Refusal)
+    with pytest.raises(UnreadableAnswerError, match="in 1 attempt"):
+        cut.plan(observation, "a", CONTEXT)
     assert "cut off after 1536 tokens" in cut.rejected[0].problem
 
 

@@ -18,9 +18,10 @@ from hiervla.planner.kinds import EmitError, check_emit
 from hiervla.planner.seeing import Seeing
 from hiervla.planner.vlm import BackendError, VLMPlanner
 from hiervla.planner.vlm.answers import AnswerError
+from hiervla.planner.vlm.errors import UnreadableAnswerError
 from hiervla.planner.vlm.programs import program_schema, read_program
 from hiervla.planner.vlm.seeing import read_scene, scene_schema
-from hiervla.representations import Observation, Plan, Refusal
+from hiervla.representations import Observation, Plan
 from hiervla.representations import events as ev
 from hiervla.skills import SkillLibrary
 from tests.planner.test_vlm_planner import Fake
@@ -74,8 +75,8 @@ def test_what_the_checker_says_is_sent_back_and_stays_on_record(observation: Obs
 
 def test_repairs_are_bounded(observation: Observation) -> None:
     planner = VLMPlanner(Fake(WRONG, WRONG, WRONG), programs=True)
-    answer = planner.plan(observation, "take the mug", CONTEXT)
-    assert isinstance(answer, Refusal) and answer.reason == "not_understood" and "3 attempts" in answer.message
+    with pytest.raises(UnreadableAnswerError, match="no program that can be run in 3 attempts"):
+        planner.plan(observation, "take the mug", CONTEXT)
     assert len(planner.rejected) == 3
 
 

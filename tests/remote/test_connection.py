@@ -22,9 +22,10 @@ from hiervla.executor.policies.remote.errors import (
     PolicyServerUnreachableError,
     RemotePolicyError,
 )
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.policies.remote.policy import load, split_address
 from hiervla.executor.policies.remote.server import PolicyServer
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE, Connection
+from hiervla.executor.policies.remote.transport import Connection
 from hiervla.executor.testing import KinematicWorld, LinePolicy, step_at
 from hiervla.representations import ActionChunk, ConventionError, Observation, Step, UnknownNameError
 from tests.remote.servers import FakeServer, still

@@ -28,7 +28,7 @@ from hiervla.executor.policies.remote.groot.connection import GrootConnection
 from hiervla.executor.policies.remote.groot.policy import GrootPolicy, load
 from hiervla.executor.policies.remote.groot.spec import preset, presets
 from hiervla.executor.policies.remote.groot.wire import pack, unpack
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.testing import KinematicWorld, step_at
 from hiervla.representations import ConventionError, Observation, UnknownNameError
 from tests.remote.groot_server import GrootServer, config, objects, plain

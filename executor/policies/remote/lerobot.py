@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from hiervla.executor.policies.remote.errors import PolicyProcessError
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.policies.remote.presets import preset, presets, read_spec
 from hiervla.executor.policies.remote.spec import ImageInput, RemoteSpec
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE, LOOPBACK
+from hiervla.executor.policies.remote.transport import LOOPBACK
 from hiervla.representations import ConventionError
 
 FOLDER: Final = Path(__file__).parent / "lerobot_server"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import http
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,17 +13,16 @@ import numpy as np
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.policies.remote.decode import RequestReader
 from hiervla.executor.policies.remote.errors import RequestError, WireError
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE, MAX_CLIENTS, Clients, say_goodbye
 from hiervla.executor.policies.remote.presets import preset
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE, LOOPBACK
+from hiervla.executor.policies.remote.transport import LOOPBACK
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES, pack, unpack
 from hiervla.representations import ActionChunk, ConventionError, HiervlaError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request, Response
     from websockets.sync.server import Server, ServerConnection
 
 _log = logging.getLogger(__name__)
-MAX_CLIENTS = 8
 
 
 class PolicyServer:
@@ -56,8 +51,8 @@ class PolicyServer:
             from websockets.sync.server import serve
         except ImportError as error:
             raise MissingDependencyError("websockets", "a policy server", "pip install 'hiervla[remote]'") from error
-        self._key = os.environ.get(KEY_VARIABLE) or None
-        if host not in LOOPBACK and self._key is None:
+        self._clients = Clients(max_clients)
+        if host not in LOOPBACK and self._clients.key is None:
             raise ConventionError(
                 "host",
                 f"at '{host}' any machine of the network could use the policy",
@@ -66,7 +61,6 @@ class PolicyServer:
         first = make()
         self.policy_id = first.id
         self._make, self._spare = make, [first]
-        self._clients, self._max_clients = 0, max_clients
         self._lock, self._thinking = threading.Lock(), threading.Lock()
         try:
             self._server: Server = serve(
@@ -75,7 +69,7 @@ class PolicyServer:
                 port,
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
-                process_request=self._admit,
+                process_request=self._clients.admit,
                 # A client of openpi's waits without answering pings while its robot moves.
                 ping_interval=None,
             )
@@ -108,60 +102,36 @@ class PolicyServer:
         if self._thread is not None:
             self._thread.join(timeout=5.0)
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        if request.path == "/healthz":
-            return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if self._key is not None:
-            given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Api-Key {self._key}".encode()):
-                return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"the key of {KEY_VARIABLE} is needed\n")
-        if self._clients >= self._max_clients:
-            text = f"{self._max_clients} clients are connected already\n"
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
-        return None
-
     def _talk(self, connection: ServerConnection) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        with self._lock:
-            self._clients += 1
-            policy = self._spare.pop() if self._spare else None
-        try:
-            session = _Session(policy or self._make())
-            connection.send(pack(self.metadata()))
-            while True:
-                data = connection.recv()
-                if isinstance(data, str):
-                    raise WireError("it is text, where a packed request is expected")
-                message = unpack(data)
-                # One at a time: two networks on the same cores are slower than one after the other.
-                with self._thinking:
-                    answer = session.answer(message)
-                connection.send(pack(answer))
-        except ConnectionClosed:
-            return
-        except HiervlaError as error:
-            _log.warning("policy server: %s", error)
-            _say_goodbye(connection, str(error))
-        except Exception as error:
-            _say_goodbye(connection, f"the policy failed with {type(error).__name__}: {error}")
-            raise
-        finally:
-            with self._lock:
-                self._clients -= 1
+        with self._clients.connected():
+            try:
+                with self._lock:
+                    policy = self._spare.pop() if self._spare else None
+                session = _Session(policy or self._make())
+                connection.send(pack(self.metadata()))
+                while True:
+                    data = connection.recv()
+                    if isinstance(data, str):
+                        raise WireError("it is text, where a packed request is expected")
+                    message = unpack(data)
+                    # One at a time: two networks on the same cores are slower than one after the other.
+                    with self._thinking:
+                        answer = session.answer(message)
+                    connection.send(pack(answer))
+            except ConnectionClosed:
+                return
+            except HiervlaError as error:
+                _log.warning("policy server: %s", error)
+                say_goodbye(connection, str(error))
+            except Exception as error:
+                say_goodbye(connection, f"the policy failed with {type(error).__name__}: {error}")
+                raise
 
     def metadata(self) -> dict[str, Any]:
         """What a client is told first: who acts, and how its answers are to be read."""
         return {"server": "hiervla", "policy": self.policy_id, "spec": preset("hiervla").to_json()}
-
-
-def _say_goodbye(connection: ServerConnection, text: str) -> None:
-    """Tell an error in words and close, as openpi's server does: what follows an error has no defined state."""
-    from websockets.exceptions import ConnectionClosed
-
-    with contextlib.suppress(ConnectionClosed):
-        connection.send(text)
-        connection.close(code=1011, reason="the error was sent in the message before")
 
 
 class _Session:

@@ -9,55 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import urlsplit
 
 from hiervla.executor.policies.remote.errors import (
     PolicyAnswerError,
     PolicyServerRefusedError,
     PolicyServerTimeoutError,
-    PolicyServerUnreachableError,
     WireError,
 )
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
+from hiervla.executor.policies.remote.reconnecting import BrokenError, Reconnecting, Waiting, last_line, shortened
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES, pack, unpack
 from hiervla.representations import ConventionError, MissingDependencyError
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
-KEY_VARIABLE: Final = "HIERVLA_POLICY_KEY"
-"""Environment variable that a key is taken from, by client and server; there is no other way in."""
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_SHOWN_CHARACTERS = 300
 
 
-class Connection:
+class Connection(Reconnecting["ClientConnection"]):
     """Asks one server; connects by itself, and again when the connection breaks.
 
     Not for several threads at once.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout_s: float = 30.0,
-        connect_s: float = 5.0,
-        retries: int = 3,
-        backoff_s: float = 0.5,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, url: str, **waiting: Unpack[Waiting]) -> None:
         """Set up; nothing is sent before :meth:`open` or :meth:`ask`.
 
         Args:
             url: ``ws://host:port`` or ``wss://``.
-            timeout_s: how long an answer may take [s].
-            connect_s: how long making a connection may take, each time [s].
-            retries: how often connecting is tried again, with growing waits.
-            backoff_s: the first of these waits; it doubles each time [s].
-            sleep: waits that long; tests put in their own.
+            waiting: see :class:`~hiervla.executor.policies.remote.reconnecting.Waiting`.
 
         Raises:
             ConventionError: the address is none, or carries a password.
@@ -72,12 +55,9 @@ class Connection:
             raise ConventionError("policy server", problem, f"Put a key into {KEY_VARIABLE}")
         if bad:
             raise ConventionError("policy server", f"'{url}' is no address", "Write ws://host:port or wss://host:port")
-        self.url = url.rstrip("/")
+        super().__init__(url.rstrip("/"), **waiting)
         self.metadata: dict[str, Any] = {}
         self._loopback = parts.hostname in LOOPBACK
-        self._timeout_s, self._connect_s = timeout_s, connect_s
-        self._retries, self._backoff_s, self._sleep = retries, backoff_s, sleep
-        self._socket: ClientConnection | None = None
         self._held = contextlib.ExitStack()
 
     def open(self) -> dict[str, Any]:
@@ -90,34 +70,18 @@ class Connection:
             PolicyAnswerError: what it said is not openpi's protocol.
             MissingDependencyError: websockets or msgpack is not installed.
         """
-        if self._socket is not None:
+        if self._link is not None:
             return self.metadata
-        self._connect_patiently()
-        from websockets.exceptions import ConnectionClosed
-
+        self._linked()
         try:
-            self.metadata = self._receive(self._timeout_s)
-        except ConnectionClosed as error:
+            self.metadata = self._receive()
+        except BrokenError as error:
             self.close()
             raise self._broken(error) from error
         except BaseException:
             self.close()
             raise
         return self.metadata
-
-    def _connect_patiently(self) -> None:
-        for attempt in range(self._retries + 1):
-            try:
-                self._socket = self._connect()
-                break
-            except OSError as error:
-                if attempt == self._retries:
-                    raise PolicyServerUnreachableError(
-                        self.url,
-                        f"it cannot be reached ({_words(error)}), tried {attempt + 1} times",
-                        "Start it, or correct the address",
-                    ) from error
-                self._sleep(self._backoff_s * 2.0**attempt)
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message and return the answer; a connection that broke is made anew once and the message sent again.
@@ -126,57 +90,44 @@ class Connection:
             RemotePolicyError: as in :meth:`open`, and when the server answers with an error or not in time.
             WireError: the message cannot be packed.
         """
-        from websockets.exceptions import ConnectionClosed
-
         data = pack(message)
-        began = self._socket is not None
-        try:
-            return self._exchange(data)
-        except ConnectionClosed as error:
-            self.close()
-            if not began:
-                raise self._broken(error) from error
-        try:
-            return self._exchange(data)
-        except ConnectionClosed as error:
-            self.close()
-            raise self._broken(error) from error
+        return self._twice(lambda: self._exchange(data))
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
-        self._socket = None
+        self._link = None
         with contextlib.suppress(OSError):
             self._held.close()
 
     def _exchange(self, data: bytes) -> dict[str, Any]:
+        from websockets.exceptions import ConnectionClosed
+
         self.open()
-        assert self._socket is not None
-        self._socket.send(data)
         try:
-            return self._receive(self._timeout_s)
+            self._linked().send(data)
+            return self._receive()
+        except ConnectionClosed as error:
+            raise BrokenError(f"({shortened(str(error))})") from error
         except (PolicyServerTimeoutError, PolicyServerRefusedError, PolicyAnswerError):
             self.close()
             raise
 
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         from websockets.exceptions import ConnectionClosed
 
-        assert self._socket is not None
         try:
-            data = self._socket.recv(timeout=timeout_s)
+            data = self._linked().recv(timeout=self._timeout_s)
         except TimeoutError as error:
-            raise PolicyServerTimeoutError(
-                self.url, f"no answer within {timeout_s:g} s", "Give it more time (?timeout_s=), or a faster machine"
-            ) from error
+            raise self._late() from error
         except ConnectionClosed as error:
+            why = f"({shortened(str(error))})"
             if error.rcvd is None or error.rcvd.code in (1000, 1001, 1011, 1012):
-                raise
-            raise PolicyAnswerError(self.url, f"it ended the connection ({_words(error)})", _CHECK) from error
+                raise BrokenError(why) from error
+            raise PolicyAnswerError(self.url, f"it ended the connection {why}", _CHECK) from error
         if isinstance(data, str):
-            lines = [line.strip() for line in data.strip().splitlines() if line.strip()]
-            # A traceback says what happened in its last line.
-            said = (lines[-1] if lines else "nothing")[:_SHOWN_CHARACTERS].rstrip(".")
-            raise PolicyServerRefusedError(self.url, f"it answered with an error: {said}", "Look into its log")
+            raise PolicyServerRefusedError(
+                self.url, f"it answered with an error: {last_line(data)}", "Look into its log"
+            )
         try:
             return unpack(data)
         except WireError as error:
@@ -208,15 +159,7 @@ class Connection:
             remedy = f"Put its key into {KEY_VARIABLE}" if status in (401, 403) else _CHECK
             raise PolicyServerRefusedError(self.url, f"it refused the connection (HTTP {status})", remedy) from error
         except InvalidHandshake as error:
-            raise PolicyAnswerError(self.url, f"it speaks no websocket ({_words(error)})", _CHECK) from error
-
-    def _broken(self, error: Exception) -> PolicyServerUnreachableError:
-        return PolicyServerUnreachableError(self.url, f"the connection broke ({_words(error)})", "Look into its log")
+            raise PolicyAnswerError(self.url, f"it speaks no websocket ({shortened(str(error))})", _CHECK) from error
 
 
 _CHECK = "See that it is a server of openpi's protocol"
-
-
-def _words(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return " ".join(text.split())[:_SHOWN_CHARACTERS].rstrip(".")

@@ -47,6 +47,7 @@ def run_arms(
     record: Path,
     as_json: bool,
     quiet: bool,
+    judge: str | None = None,
     options: Sequence[str] = (),
 ) -> int:
     """``hiervla run`` in a world with several arms; returns the exit status.
@@ -60,6 +61,7 @@ def run_arms(
         record: folder in which the run's record is made.
         as_json: print the result as JSON.
         quiet: show no progress.
+        judge: a model that is asked where a skill's own check is in doubt.
         options: further options that were given; none of them works with several arms.
 
     Raises:
@@ -72,7 +74,7 @@ def run_arms(
     with loading(out, quiet=quiet):
         from hiervla.executor.arms.agent import ArmsAgent
 
-        agent = ArmsAgent.from_preset(world, planner=planner, policy=policy)
+        agent = ArmsAgent.from_preset(world, planner=planner, policy=policy, judge=judge)
 
     def told(arm: str, event: Event) -> None:
         if not quiet and isinstance(event, _SHOWN):

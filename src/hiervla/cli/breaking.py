@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -32,7 +33,14 @@ class TerminalControl:
     author = "person at the terminal"
 
     def __init__(
-        self, out: Console, breaks: Iterable[str], *, listen: bool = False, lines: TextIO | None = None
+        self,
+        out: Console,
+        breaks: Iterable[str],
+        *,
+        listen: bool = False,
+        answers: bool = False,
+        lines: TextIO | None = None,
+        apart: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Begin to read.
 
@@ -41,19 +49,31 @@ class TerminalControl:
             breaks: kinds of decisions to stop at.
             listen: whether a line that comes while nothing is asked is said to the planner; without it, the line
                 answers the next question.
+            answers: whether the planner may ask back what it does not understand.
             lines: what is typed; standard input by default.
+            apart: gives what makes room for a question while it lasts.
 
         Raises:
             UnknownNameError: there is no such kind of decision.
         """
         self._out = out
         self._hooks = Hooks(author=self.author, ask=self._ask, breaks=breaks)
+        if answers:
+            self._hooks.answer(self._answered)
+        self._apart = apart
+        self._reading = False
         self._typed: queue.Queue[str | None] = queue.Queue()
         self._every = False
         self._silent = False
         self._listening = listen
         self._lines = lines or sys.stdin
-        threading.Thread(target=self._listen, name="terminal", daemon=True).start()
+        if breaks or listen:
+            self._read()
+
+    @property
+    def answers(self) -> bool:
+        """Whether the planner may ask back."""
+        return self._hooks.answers
 
     def review(self, decision: Decision, hold: Callable[[], None]) -> Answer:
         """See :class:`hiervla.executor.control.Control`."""
@@ -70,6 +90,12 @@ class TerminalControl:
             self._every = False
             return self._ask(decision, hold)
         return self._hooks.review(decision, hold)
+
+    def _read(self) -> None:
+        """Begin to take in what is typed; a run in which nothing is asked leaves the input alone."""
+        if not self._reading:
+            self._reading = True
+            threading.Thread(target=self._listen, name="terminal", daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._lines:
@@ -94,6 +120,19 @@ class TerminalControl:
                 continue
             if answer is not None:
                 return answer
+
+    def _answered(self, refusal: Refusal, hold: Callable[[], None]) -> str | None:
+        """What a person answers to the planner's question; None when they leave it, or are gone."""
+        if self._silent:
+            return None
+        with self._apart():
+            self._out.print(Text("the planner asks: ", style="bold yellow"), Text(refusal.message), sep="")
+            for number, candidate in enumerate(refusal.candidates, 1):
+                self._out.print(Text(f"  {number}  {candidate}"))
+            choice = "a number or a name" if refusal.candidates else "other words"
+            self._out.print(Text(f"{choice}, or a whole new instruction; Enter: leave it", style="dim"))
+            self._read()
+            return self._wait(hold)
 
     def _wait(self, hold: Callable[[], None]) -> str | None:
         """The next line; the arm is told to stand still every control tick until it comes."""

@@ -18,7 +18,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hiervla.cli.terminal import GOOD, INTERRUPTED, console, counts, exit_status, loading, outcome_text, run_tree
+from hiervla.cli.terminal import (
+    GOOD,
+    INTERRUPTED,
+    console,
+    counts,
+    exit_status,
+    loading,
+    no_words,
+    outcome_text,
+    run_tree,
+)
 from hiervla.executor.presets import arms_presets
 from hiervla.executor.record.view import RunView, sentence, words
 from hiervla.planner.kinds import emitted_kind
@@ -45,6 +55,7 @@ class Progress:
         self._quiet = quiet
         self._lock = threading.Lock()
         self._began = time.monotonic()
+        self._live: Live | None = None
 
     def on_event(self, event: Event) -> None:
         """Take in an event; called by the agent."""
@@ -56,11 +67,28 @@ class Progress:
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Draw while the block runs."""
+        self._began = time.monotonic()
         if self._quiet or self._lines:
             yield
             return
-        with Live(get_renderable=self._draw, console=self._out, refresh_per_second=5, vertical_overflow="visible"):
+        with Live(
+            get_renderable=self._draw, console=self._out, refresh_per_second=5, vertical_overflow="visible"
+        ) as self._live:
             yield
+        self._live = None
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Leave the terminal to a question while the block runs."""
+        live = self._live
+        if live is None:
+            yield
+            return
+        live.stop()
+        try:
+            yield
+        finally:
+            live.start(refresh=True)
 
     def _draw(self) -> RenderableType:
         with self._lock:
@@ -88,7 +116,7 @@ class Progress:
         during = isinstance(event, ev.VerdictGiven) and (
             event.phase == "during" or (event.phase == "invariant" and event.verdict.yes)
         )
-        text = sentence(event)
+        text = str(event) if isinstance(event, ev.PlannerFailed) else sentence(event)
         if text and not during and not isinstance(event, _QUIET_EVENTS):
             self._out.print(Text(f"{event.time_s:8.2f} s  {text}"), soft_wrap=True)
 
@@ -108,6 +136,8 @@ def run_once(
     program: Path | None = None,
     emit: str | None = None,
     judge: str | None = None,
+    fallback: str | None = None,
+    ask: bool | None = None,
 ) -> int:
     """``hiervla run``; returns the exit status.
 
@@ -125,7 +155,8 @@ def run_once(
             "--break": bool(breaks),
             "--listen": listen,
             "--emit": bool(emit),
-            "--judge": bool(judge),
+            "--fallback": bool(fallback),
+            "--ask": ask is not None,
         }
         return run_arms(
             instruction,
@@ -136,6 +167,7 @@ def run_once(
             record=record,
             as_json=as_json,
             quiet=quiet,
+            judge=judge,
             options=tuple(name for name, given in asked.items() if given),
         )
     source = None
@@ -149,12 +181,15 @@ def run_once(
     if emit is not None:
         # Told before seconds are spent on loading.
         emitted_kind(emit)
-    if breaks or listen:
+    if ask is None:
+        # Somebody is there who sees the question and can type.
+        ask = out.is_terminal and sys.stdin.isatty() and not (quiet or as_json)
+    progress = Progress(instruction, out, quiet=quiet, lines=bool(breaks or listen))
+    if breaks or listen or ask:
         from hiervla.cli.breaking import TerminalControl
 
-        control = TerminalControl(out, breaks, listen=listen)
-    agent = _load(world, planner, policy, out, quiet=quiet, judge=judge)
-    progress = Progress(instruction, out, quiet=quiet, lines=control is not None)
+        control = TerminalControl(out, breaks, listen=listen, answers=ask, apart=progress.apart)
+    agent = _load(world, planner, policy, out, quiet=quiet, judge=judge, fallback=fallback)
     with progress.shown():
         result = agent.run(
             instruction,
@@ -197,12 +232,28 @@ def _finish(result: RunResult, progress: Progress, out: Console, *, as_json: boo
         print(json.dumps(_result_json(result, progress.view)))
     else:
         if quiet or not out.is_terminal:
-            print(f"{words(result.outcome)}: {result.message}")
+            no = result.refusal if result.outcome == "refused" else None
+            print(f"{words(result.outcome) if no is None else no_words(no)}: {result.message}")
         print(counts(progress.view))
         if result.record is not None:
             print(f"record: {result.record}")
             print(f"look at it: hiervla inspect {shlex.quote(str(result.record))}")
+            for hint in hints(result):
+                print(hint)
     return exit_status(result.outcome)
+
+
+def hints(result: RunResult) -> list[str]:
+    """What can be done about how a run ended, a command a line."""
+    run, refusal = shlex.quote(str(result.record)), result.refusal
+    if result.outcome == "planner_failed":
+        return [f"go on from there: hiervla resume {run} --planner NAME"]
+    if refusal is None or not refusal.can_be_said_otherwise:
+        return []
+    says = shlex.quote(refusal.candidates[0]) if refusal.candidates else "WORDS"
+    if result.steps:
+        return [f"say it otherwise from there: hiervla fork {run} --at {result.steps[-1].step.id} --say {says}"]
+    return ["say it otherwise: hiervla run WORDS; with --ask you are asked what is not clear"]
 
 
 @dataclass(frozen=True)
@@ -279,11 +330,20 @@ def _print_demo(done: Sequence[_Done]) -> None:
         print(f"  {command}\n      {what}")
 
 
-def _load(world: str, planner: str, policy: str, out: Console, *, quiet: bool, judge: str | None = None) -> Agent:
+def _load(
+    world: str,
+    planner: str,
+    policy: str,
+    out: Console,
+    *,
+    quiet: bool,
+    judge: str | None = None,
+    fallback: str | None = None,
+) -> Agent:
     with loading(out, quiet=quiet):
         from hiervla.executor.agent import Agent
 
-        return Agent.from_preset(world, planner=planner, policy=policy, judge=judge)
+        return Agent.from_preset(world, planner=planner, policy=policy, judge=judge, fallback=fallback)
 
 
 def _result_json(result: RunResult, view: RunView) -> dict[str, object]:
@@ -292,6 +352,7 @@ def _result_json(result: RunResult, view: RunView) -> dict[str, object]:
         "instruction": result.instruction,
         "outcome": result.outcome,
         "message": result.message,
+        "refusal": None if result.refusal is None else json.loads(result.refusal.to_json()),
         "record": None if result.record is None else str(result.record),
         "plan": None if result.plan is None else [str(step) for step in result.plan.steps],
         "steps": [{"step": str(s.step), "skill": s.step.skill, "outcome": s.outcome} for s in result.steps],

@@ -71,6 +71,24 @@ def run(
             show_default=False,
         ),
     ] = None,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLANNER",
+            help="Who plans, from there to the end, where the planner gives no answer any more: a name like those of "
+            "--planner.",
+            show_default=False,
+        ),
+    ] = None,
+    ask: Annotated[
+        bool | None,
+        typer.Option(
+            "--ask/--no-ask",
+            help="Be asked what was not understood, and which of several things is meant; by default where somebody is "
+            "at the terminal. Without it the planner takes one.",
+            show_default=False,
+        ),
+    ] = None,
     emit: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +118,8 @@ def run(
         program=program,
         emit=emit,
         judge=judge,
+        fallback=fallback,
+        ask=ask,
     )
 
 

@@ -25,6 +25,7 @@ from hiervla.executor.record.view import (
 
 if TYPE_CHECKING:
     from hiervla.executor.record.draw import Colour
+    from hiervla.representations import Refusal
     from hiervla.representations.events import PlanRejected
 
 _MARKS: dict[State, tuple[str, str]] = {
@@ -46,6 +47,13 @@ def exit_status(outcome: str) -> int:
     if outcome == "cancelled":
         return INTERRUPTED
     return 0 if outcome in GOOD else 1
+
+
+def no_words(refusal: Refusal) -> str:
+    """What kind of no a refusal is: not understood, ambiguous, or a judgement of the task."""
+    if refusal.reason in ("not_understood", "ambiguous"):
+        return words(refusal.reason)
+    return "refused" if refusal.reason == "empty_instruction" else f"refused ({words(refusal.reason)})"
 
 
 def loading(out: Console, *, quiet: bool) -> AbstractContextManager[object]:
@@ -79,7 +87,7 @@ def run_tree(view: RunView, *, details: bool = False) -> RenderableType:
                     _add_attempt(branch, run, number, attempt)
         parts.append(tree)
     if view.refusals and (view.finished is None or view.finished.outcome not in GOOD):
-        parts += [Text(f"refused ({words(r.reason)}): {r.message}", style="yellow") for r in view.refusals]
+        parts += [Text(f"{no_words(r)}: {r.message}", style="yellow") for r in view.refusals]
     if details:
         placed = {r.id for chapter in view.chapters for r in chapter.rejected}
         parts += [rejection(r) for r in view.rejected if r.id not in placed]

@@ -118,7 +118,7 @@ def resume(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> int:
-    """Go on with a run that was killed, from the beginning of its last attempt at a step, in a record of its own."""
+    """Go on with a run that broke off, in a record of its own: where its planner failed, or at its last step."""
     from hiervla.cli import travelling
 
     return travelling.resume(run, planner=planner, policy=policy, record=record, as_json=as_json, quiet=quiet)

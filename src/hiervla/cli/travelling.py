@@ -118,7 +118,7 @@ def fork(
         RecordError: the record is damaged, or its world cannot be set to a state.
     """
     from hiervla.cli import live
-    from hiervla.executor.replay.fork import fork_point
+    from hiervla.executor.replay.fork import check_correction, fork_point
 
     parent = RunRecord.open(run)
     point = fork_point(parent, at, attempt)
@@ -128,6 +128,7 @@ def fork(
 
         correction: Correction | None = with_program(parent, point, checked_program(edit))
     else:
+        check_correction(parent, point, edit or editor or say or None)
         correction = _correction(point, edit, editor=editor, say=say)
     return live.run_fork(
         parent,
@@ -142,19 +143,19 @@ def fork(
 
 
 def resume(run: Path, *, planner: str, policy: str, record: Path | None, as_json: bool, quiet: bool) -> int:
-    """Go on with a run that broke off; returns the exit status.
+    """Go on with a run that broke off, or that its planner left; returns the exit status.
 
     Raises:
         ReplayError: it came to its end, or to no step.
         RecordError: the record is damaged, or its world cannot be set to a state.
     """
     from hiervla.cli import live
-    from hiervla.executor.replay.fork import last_attempt
+    from hiervla.executor.replay.fork import place_to_resume
 
     parent = RunRecord.open(run)
     return live.run_fork(
         parent,
-        last_attempt(parent).id,
+        place_to_resume(parent).id,
         None,
         planner=planner,
         policy=policy,
@@ -168,11 +169,13 @@ def _correction(point: ForkPoint, edit: Path | None, *, editor: bool, say: str |
     from hiervla.executor.control import Say
     from hiervla.executor.replay.corrections import parse_correction, read_correction
 
-    step = point.started.step
+    step = point.step
     if say is not None:
         if not say.strip():
             raise UnknownNameError("correction", "", ["no, the blue one", "on the bottom shelf"], place="--say")
         return Say(say)
+    if step is None:
+        return None
     if edit is not None:
         return read_correction(edit, step)
     if editor:

@@ -12,58 +12,41 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hiervla.executor.policies.remote.errors import (
     PolicyAnswerError,
     PolicyServerRefusedError,
-    PolicyServerTimeoutError,
-    PolicyServerUnreachableError,
     WireError,
 )
 from hiervla.executor.policies.remote.groot.wire import pack, unpack
-from hiervla.executor.policies.remote.transport import KEY_VARIABLE
+from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
+from hiervla.executor.policies.remote.reconnecting import BrokenError, Reconnecting, Waiting, last_line
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES
 from hiervla.representations import ConventionError, MissingDependencyError
 
 if TYPE_CHECKING:
     import zmq
 
-_SHOWN_CHARACTERS: Final = 300
 _CHECK: Final = "See that it is a GR00T server of N1.5 or later"
 _POLL_MS: Final = 50
+_WHEN: Final = "while it was to answer"
 
 
-class _BrokenError(Exception):
-    """The other side went away while we waited."""
-
-
-class GrootConnection:
+class GrootConnection(Reconnecting["_Link"]):
     """Asks one server; connects by itself, and again when the connection breaks.
 
     Not for several threads at once.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout_s: float = 30.0,
-        connect_s: float = 2.0,
-        retries: int = 3,
-        backoff_s: float = 0.5,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    connect_s = 2.0
+
+    def __init__(self, address: str, **waiting: Unpack[Waiting]) -> None:
         """Set up; nothing is sent before :meth:`call`.
 
         Args:
             address: ``host:port``, with or without ``tcp://``.
-            timeout_s: how long an answer may take [s].
-            connect_s: how long making a connection may take, each time [s].
-            retries: how often connecting is tried again, with growing waits.
-            backoff_s: the first of these waits; it doubles each time [s].
-            sleep: waits that long; tests put in their own.
+            waiting: see :class:`~hiervla.executor.policies.remote.reconnecting.Waiting`.
 
         Raises:
             ConventionError: the address is none.
@@ -72,10 +55,7 @@ class GrootConnection:
         good = bool(colon and host) and not set(host) & set("/@*? ") and port.isdecimal() and 0 < int(port) < 65536
         if not good:
             raise ConventionError("GR00T server", f"'{address}' is no address", "Write groot:HOST:PORT")
-        self.url = f"tcp://{host}:{port}"
-        self._timeout_s, self._connect_s = timeout_s, connect_s
-        self._retries, self._backoff_s, self._sleep = retries, backoff_s, sleep
-        self._link: _Link | None = None
+        super().__init__(f"tcp://{host}:{port}", **waiting)
 
     def call(self, endpoint: str, data: dict[str, Any] | None = None) -> Any:
         """What an endpoint answers; a connection that broke is made anew once and the request sent again.
@@ -85,7 +65,7 @@ class GrootConnection:
             data: what it wants to know, None for endpoints that want nothing.
 
         Raises:
-            PolicyServerUnreachableError: nobody listens there after all tries, or the connection broke twice.
+            PolicyServerUnreachableError: nobody listens there after all tries, or a fresh connection broke.
             PolicyServerTimeoutError: no answer came in time.
             PolicyServerRefusedError: the server answered with an error.
             PolicyAnswerError: what it answered is not GR00T's protocol.
@@ -99,15 +79,7 @@ class GrootConnection:
         if key:
             request["api_token"] = key
         packed = pack(request)
-        try:
-            answer = self._exchange(packed)
-        except _BrokenError:
-            try:
-                answer = self._exchange(packed)
-            except _BrokenError as error:
-                problem = "the connection broke while it was to answer"
-                raise PolicyServerUnreachableError(self.url, problem, "Look into its log") from error
-        return self._read(answer)
+        return self._read(self._twice(lambda: self._exchange(packed)))
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
@@ -116,37 +88,23 @@ class GrootConnection:
             self._link = None
 
     def _exchange(self, packed: bytes) -> bytes:
-        link = self._open()
+        link = self._linked()
         if not link.send(packed):
-            self.close()
-            raise _BrokenError
+            raise BrokenError(_WHEN)
         end = time.monotonic() + self._timeout_s
-        try:
-            while time.monotonic() < end:
-                answer = link.wait(_POLL_MS)
-                if answer is not None:
-                    return answer
-        except _BrokenError:
-            self.close()
-            raise
+        while time.monotonic() < end:
+            answer = link.wait(_POLL_MS)
+            if answer is not None:
+                return answer
         self.close()
-        raise PolicyServerTimeoutError(
-            self.url, f"no answer within {self._timeout_s:g} s", "Give it more time (?timeout_s=), or a faster machine"
-        )
+        raise self._late()
 
-    def _open(self) -> _Link:
-        if self._link is not None:
-            return self._link
-        for attempt in range(self._retries + 1):
-            link = _Link(self.url, self._connect_s)
-            if link.connected:
-                self._link = link
-                return link
+    def _connect(self) -> _Link:
+        link = _Link(self.url, self._connect_s)
+        if not link.connected:
             link.close()
-            if attempt < self._retries:
-                self._sleep(self._backoff_s * 2.0**attempt)
-        problem = f"it cannot be reached, tried {self._retries + 1} times"
-        raise PolicyServerUnreachableError(self.url, problem, "Start it, or correct the address")
+            raise ConnectionError
+        return link
 
     def _read(self, answer: bytes) -> Any:
         try:
@@ -154,8 +112,7 @@ class GrootConnection:
                 raise PolicyServerRefusedError(self.url, "it answered with an error without words", "Look into its log")
             message = unpack(answer)
             if isinstance(message, dict) and "error" in message:
-                lines = str(message["error"]).strip().splitlines() or ["nothing"]
-                said = lines[-1][:_SHOWN_CHARACTERS].rstrip(".")
+                said = last_line(str(message["error"]))
                 remedy = f"Put its key into {KEY_VARIABLE}" if said.startswith("Unauthorized") else "Look into its log"
                 raise PolicyServerRefusedError(self.url, f"it answered with an error: {said}", remedy)
         except WireError as error:
@@ -208,14 +165,14 @@ class _Link:
         """An answer, or None when none came in that time.
 
         Raises:
-            _BrokenError: the other side went away.
+            BrokenError: the other side went away.
         """
         if self._socket.poll(milliseconds):
             return bytes(self._socket.recv())
         while self._events.poll(0):
             # What was answered before the end is still in the socket's queue.
             if self._event() == self._zmq.EVENT_DISCONNECTED and not self._socket.poll(0):
-                raise _BrokenError
+                raise BrokenError(_WHEN)
         return None
 
     def close(self) -> None:

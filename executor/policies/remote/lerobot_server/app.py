@@ -7,8 +7,6 @@ whoever started us: when it closes, that process is gone, and so are we. Standar
 
 from __future__ import annotations
 
-import hmac
-import http
 import json
 import logging
 import os
@@ -18,16 +16,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 # Relative: where this runs there is no hiervla, and the folder is a package by another name.
+from .clients import Clients, say_goodbye  # noqa: TID251  # see above
 from .packing import MAX_MESSAGE_BYTES, PackingError, pack, unpack  # noqa: TID251  # see above
 from .policy import CHECKED, ServedError, ServedPolicy  # noqa: TID251  # see above
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request, Response
     from websockets.sync.server import ServerConnection
 
 _log = logging.getLogger("hiervla.lerobot")
-KEY_VARIABLE = "HIERVLA_POLICY_KEY"
-MAX_CLIENTS = 8
 
 
 def main() -> int:
@@ -116,7 +112,7 @@ def _serve(policy: ServedPolicy, metadata: dict[str, Any], settings: dict[str, A
         settings["port"],
         compression=None,
         max_size=MAX_MESSAGE_BYTES,
-        process_request=talk.admit,
+        process_request=talk.clients.admit,
         # A client may let seconds pass between two requests while its robot moves.
         ping_interval=None,
     ) as server:
@@ -138,41 +134,25 @@ class _Talk:
 
     def __init__(self, policy: ServedPolicy, metadata: dict[str, Any]) -> None:
         self._policy, self._metadata = policy, metadata
-        self._key = os.environ.get(KEY_VARIABLE) or None
-        self._thinking, self._lock, self._clients = threading.Lock(), threading.Lock(), 0
-
-    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """A refusal, or None for those who may come in."""
-        if request.path == "/healthz":
-            return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if self._key is not None:
-            given = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Api-Key {self._key}".encode()):
-                return connection.respond(http.HTTPStatus.UNAUTHORIZED, f"the key of {KEY_VARIABLE} is needed\n")
-        if self._clients >= MAX_CLIENTS:
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_CLIENTS} clients are connected\n")
-        return None
+        self.clients = Clients()
+        self._thinking = threading.Lock()
 
     def talk(self, connection: ServerConnection) -> None:
         """Answer one client until it goes or asks for something that cannot be answered."""
         from websockets.exceptions import ConnectionClosed
 
-        with self._lock:
-            self._clients += 1
-        try:
-            connection.send(pack(self._metadata))
-            while True:
-                connection.send(pack(self._answer(connection.recv())))
-        except ConnectionClosed:
-            return
-        except (ServedError, PackingError) as error:
-            _goodbye(connection, str(error))
-        except Exception as error:
-            _goodbye(connection, f"the policy failed with {type(error).__name__}: {error}")
-            raise
-        finally:
-            with self._lock:
-                self._clients -= 1
+        with self.clients.connected():
+            try:
+                connection.send(pack(self._metadata))
+                while True:
+                    connection.send(pack(self._answer(connection.recv())))
+            except ConnectionClosed:
+                return
+            except (ServedError, PackingError) as error:
+                say_goodbye(connection, str(error))
+            except Exception as error:
+                say_goodbye(connection, f"the policy failed with {type(error).__name__}: {error}")
+                raise
 
     def _answer(self, data: str | bytes) -> dict[str, Any]:
         if isinstance(data, str):
@@ -183,14 +163,3 @@ class _Talk:
             actions = self._policy.chunk(request)
             infer_ms = 1000.0 * (time.perf_counter() - began)
         return {"actions": actions, "policy": self._policy.kind, "server_timing": {"infer_ms": infer_ms}}
-
-
-def _goodbye(connection: ServerConnection, text: str) -> None:
-    """Tell an error in words and close, as openpi's server does."""
-    from websockets.exceptions import ConnectionClosed
-
-    try:
-        connection.send(text)
-        connection.close(code=1011, reason="the error was sent in the message before")
-    except ConnectionClosed:
-        return
