@@ -141,6 +141,7 @@ def look_over(
     # A step that is broken would be told twice, as failed in the history, too.
     told = {str(b.step) for b in broken}
     lost = [s for s in unfinished(history) if str(s) not in told and not _arrived(s, seen)]
+    lost += [s for s in out_of_sight(history, seen) if str(s) not in told]
     return Wrong(tuple(broken), tuple(lost))
 
 
@@ -200,9 +201,9 @@ class Closing:
             if isinstance(left, Plan) and left.remaining:
                 return left
             answer = left
-        if not self.ledger.effects and not unfinished(history):
-            return None
         seen = answer.scene if isinstance(answer, Plan) else ()
+        if not self.ledger.effects and not unfinished(history) and not out_of_sight(history, seen):
+            return None
         wrong = look_over(parts, self.ledger, history, parts.body.look("verify"), seen)
         if not wrong:
             return None
@@ -223,6 +224,26 @@ def unfinished(history: Sequence[StepRecord]) -> list[Step]:
         if record.step.skill in _MOVES and thing:
             last[thing] = record
     return [r.step for r in last.values() if r.outcome not in ("succeeded", "cancelled")]
+
+
+def out_of_sight(history: Sequence[StepRecord], seen: Sequence[Artifact]) -> list[Step]:
+    """Picks that failed, of things that nothing was done to since and that the planner does not see any more.
+
+    It has dropped them from its plan, then, because they are out of its sight, fallen over perhaps, and not because
+    there is nothing to do about them. Things are told apart by name.
+
+    Args:
+        history: attempts at steps.
+        seen: what the planner saw, as it labels it; with nothing in it, nothing is known.
+    """
+    labels = [p.label for a in seen if isinstance(a, Keypoints) for p in a.points]
+    last: dict[str, StepRecord] = {}
+    for record in history:
+        thing = record.step.args.get("object", "")
+        if thing:
+            last[thing] = record
+    failed = [r.step for r in last.values() if r.step.skill == "pick" and r.outcome not in ("succeeded", "cancelled")]
+    return [s for s in failed if labels and not any(x.partition(" (")[0] == s.args["object"] for x in labels)]
 
 
 def _arrived(step: Step, seen: Sequence[Artifact]) -> bool:

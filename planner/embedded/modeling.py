@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,15 @@ from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.generation import batch_slots
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.pointing import PointBatch, PointingHead, peak_of, waves
-from hiervla.planner.embedded.second_look import both_looks, moved_down
-from hiervla.planner.embedded.slots import MAX_SLOTS, SceneSlots
+from hiervla.planner.embedded.second_look import both_looks, moved_down, sought
+from hiervla.planner.embedded.slots import COLOURS, LOOSE, MAX_SLOTS, SceneSlots
 from hiervla.planner.embedded.vision import (
     Slot,
     VisionConfig,
     VisionOutput,
     VisionTower,
     decode_slots,
+    same_place,
     scene_slots,
 )
 
@@ -134,6 +135,25 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
             again = decode_slots(self.vision, self.vision(moved_down(pixel_values)), self.config.threshold)
             slots = [both_looks(one, two, MAX_SLOTS) for one, two in zip(slots, again, strict=True)]
         return Seen(dense, slots)
+
+    def seek(self, pixel_values: Tensor, seen: Seen, names: Iterable[str]) -> Seen:
+        """What was seen of one image, and things that are looked for by name where none of that name was found.
+
+        Args:
+            pixel_values: (1, 3, H, W) the image.
+            seen: of :meth:`see`.
+            names: such as "red block", or "mug" of any colour; other names are left out.
+        """
+        slots = list(seen.slots[0])
+        for name in names:
+            colour, _, kind = name.rpartition(" ")
+            known = kind in LOOSE and (not colour or colour in COLOURS)
+            if not known or len(slots) >= MAX_SLOTS or any(name in (s.name, s.category_name) for s in slots):
+                continue
+            found = sought(self.vision, pixel_values, kind, colour)
+            if found is not None and not any(same_place(found, s) for s in slots):
+                slots.append(found)
+        return Seen(seen.dense, [sorted(slots, key=lambda s: (s.u, s.v))])
 
     def scene_slots(self, slots: Sequence[Slot]) -> SceneSlots:
         """Slots of one image as the language model reads them."""

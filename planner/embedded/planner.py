@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from hiervla.planner.base import Objection, PlannerContext, RejectedAttempt
+from hiervla.planner.base import PlannerContext, RejectedAttempt
+from hiervla.planner.embedded.answering import answered, handled
 from hiervla.planner.embedded.asking import known_words, unclear, unknown_words
 from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.intermediates import (
@@ -23,7 +24,7 @@ from hiervla.planner.embedded.intermediates import (
     without_motions,
 )
 from hiervla.planner.embedded.loading import load_planner
-from hiervla.planner.embedded.recall import hidden_thing, plan_for_hidden
+from hiervla.planner.embedded.naming import named
 from hiervla.planner.embedded.seeing import things_of
 from hiervla.planner.embedded.slots import SceneSlots
 from hiervla.planner.embedded.tokenizer import MAX_HISTORY, prompt_text
@@ -59,7 +60,6 @@ from hiervla.representations import (
 )
 
 if TYPE_CHECKING:
-    from hiervla.planner.embedded.consistency import Ban
     from hiervla.planner.embedded.generation import Generated
     from hiervla.planner.embedded.modeling import Seen
     from hiervla.planner.embedded.pointing import PointRequest
@@ -108,7 +108,9 @@ class EmbeddedPlanner:
         instruction = amended(instruction, without_motions(context.said))
         began = time.perf_counter()
         frame = observation.frame(self.camera)
-        seen, slots = self._look(frame)
+        records = context.history[-MAX_HISTORY:]
+        known = handled(records)
+        seen, slots = self._look(frame, [n for n in named(instruction) if n not in known])
         names = self._model.scene_slots(seen.slots[0])
         words = names.names()
         if not instruction.strip():
@@ -119,7 +121,6 @@ class EmbeddedPlanner:
                 provenance=Provenance(model=self.id, latency_s=time.perf_counter() - began),
             )
         self._known = signatures = {s.name: s for s in context.skills}
-        records = context.history[-MAX_HISTORY:]
         lines = [record_line(r.step, r.outcome == "succeeded", r.source, signatures.get(r.step.skill)) for r in records]
         prompt = prompt_text(instruction, lines)
         provenance = Provenance(
@@ -127,14 +128,8 @@ class EmbeddedPlanner:
             prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(),
             sampling={"decoding": "greedy", "grammar": "json_schema", "seed": context.seed},
         )
-        hidden = None
         try:
-            answer = self._decoder.answer(names, instruction, lines, context.skills, banned=_bans(context.objections))
-            if answer.draft.refuse == "not_in_scene":
-                hidden = hidden_thing(answer.draft.missing, context.unseen)
-            if hidden is not None:
-                found = plan_for_hidden(self._decoder, names, hidden, instruction, lines, context.skills)
-                answer, names = found if found is not None else (answer, names)
+            found = answered(self._decoder, names, instruction, records, lines, context)
         except PlanError as error:
             self.rejected = (RejectedAttempt(raw_text="", problem=str(error)),)
             return Refusal(
@@ -143,6 +138,9 @@ class EmbeddedPlanner:
                 seen=tuple(words),
                 provenance=provenance.replace(latency_s=time.perf_counter() - began),
             )
+        answer, names = found.generated, found.slots
+        if found.absent:
+            provenance = provenance.replace(sampling={**provenance.sampling, "not in view": found.absent})
         provenance = provenance.replace(raw_text=answer.text)
         if answer.requests:
             taken_apart = {**provenance.sampling, "requests": " | ".join(answer.requests)}
@@ -155,7 +153,7 @@ class EmbeddedPlanner:
             unknown = unknown_words(instruction, self._words, context.skills)
             return Refusal(
                 reason=draft.refuse,
-                message=refusal_message(draft, words, hidden, unknown),
+                message=refusal_message(draft, words, found.hidden, unknown),
                 missing=(draft.missing,) if draft.missing else (),
                 unknown=unknown,
                 seen=tuple(words),
@@ -204,9 +202,9 @@ class EmbeddedPlanner:
         self.rejected = ()
         began = time.perf_counter()
         frame = observation.frame(self.camera)
-        seen, slots = self._look(frame)
-        self._known |= {s.name: s for s in context.skills}
         steps = [plan.step(i) for i in plan.remaining]
+        seen, slots = self._look(frame, [value for s in steps for value in s.args.values()])
+        self._known |= {s.name: s for s in context.skills}
         if any(s.skill not in {k.name for k in context.skills} for s in steps):
             return None
         asked = self._requests(steps, self._known, seen, slots)
@@ -270,13 +268,13 @@ class EmbeddedPlanner:
                 asked.append((k, request, None))
         return asked
 
-    def _look(self, frame: CameraFrame) -> tuple[Seen, list[Slot]]:
-        """What the model sees, and its slots in pixels of the frame."""
+    def _look(self, frame: CameraFrame, names: Iterable[str] = ()) -> tuple[Seen, list[Slot]]:
+        """What the model sees, things of these names looked for with care, and its slots in pixels of the frame."""
         from hiervla.planner.embedded.processing import HierVLAPlannerImageProcessor
 
         height, width = self._model.image_size
         pixels = HierVLAPlannerImageProcessor(height, width).preprocess(frame.rgb)["pixel_values"]
-        seen = self._model.see(pixels)
+        seen = self._model.seek(pixels, self._model.see(pixels), names)
         sx, sy = frame.width / width, frame.height / height
         slots = []
         for s in seen.slots[0]:
@@ -387,22 +385,6 @@ class EmbeddedPlanner:
                     raise UngroundedError(point.label, point.u, point.v, "it shows the bare table")
         check_workspace(point.label, point, lifted.position_w)
         return point.replace(position_w=lifted.position_w, confidence=point.confidence * lifted.confidence)
-
-
-def _bans(objections: Sequence[Objection]) -> list[Ban]:
-    """The calls of earlier answers that were objected to; answers that are no plans are left out."""
-    from hiervla.planner.embedded.consistency import Ban
-    from hiervla.planner.embedded.grammar import parse_answer
-
-    bans = []
-    for objection in objections:
-        try:
-            calls = parse_answer(objection.raw_text).remaining
-        except PlanError:
-            continue
-        if objection.step < len(calls):
-            bans.append(Ban(objection.step, calls[objection.step]))
-    return bans
 
 
 def _word(value: str, names: SceneSlots) -> str:

@@ -264,6 +264,46 @@ def peaks(centres: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 @torch.no_grad()
+def read_cells(
+    tower: VisionTower, output: VisionOutput, batch: Tensor, kind: Tensor, cell: Tensor, score: Tensor
+) -> list[Slot]:
+    """What there is where cells of the heatmaps are taken for centres.
+
+    Args:
+        tower: the model, for the attribute heads.
+        output: its dense output.
+        batch: (N,) index of the image.
+        kind: (N,) index of the category.
+        cell: (N,) flat index of the cell.
+        score: (N,) how sure the detector is.
+    """
+    w = output.centres.shape[-1]
+    offset = output.offsets.permute(0, 2, 3, 1).flatten(1, 2)[batch, cell]
+    centre = torch.stack([cell % w, torch.div(cell, w, rounding_mode="floor")], 1) + offset
+    colour, state, size = tower.attributes(output.features, batch, centre, kind)
+    reach = size.clamp(-3.0, 5.0).exp()
+    low, high = (centre - reach[:, :2]) * STRIDE, (centre + reach[:, 2:]) * STRIDE
+    limit = torch.tensor([tower.config.width, tower.config.height], dtype=low.dtype)
+    low, high = torch.minimum(low.clamp(min=0.0), limit - 1.0), torch.minimum(high.clamp(min=1.0), limit)
+    # The heatmaps are not exclusive, but a slot is one thing: its other categories share what is left of the score.
+    n = len(CATEGORIES)
+    certain = 0.5 + 0.5 * score
+    category = ((1 - certain) / (n - 1))[:, None].repeat(1, n)
+    category[torch.arange(len(kind)), kind] = certain
+    colours, states = colour.softmax(1).numpy(), state.softmax(1).numpy()
+    slots = []
+    for i in range(len(kind)):
+        box = (float(low[i, 0]), float(low[i, 1]), float(high[i, 0]), float(high[i, 1]))
+        slots.append(
+            Slot(
+                category[i].numpy(), colours[i], states[i], float(centre[i, 0]) * STRIDE, float(centre[i, 1]) * STRIDE,
+                float(score[i]), box,
+            )
+        )  # fmt: skip
+    return slots
+
+
+@torch.no_grad()
 def decode_slots(
     tower: VisionTower, output: VisionOutput, threshold: float = 0.3, max_slots: int = MAX_SLOTS
 ) -> list[list[Slot]]:
@@ -279,33 +319,15 @@ def decode_slots(
         B lists, each sorted by column.
     """
     b = output.centres.shape[0]
-    w = output.centres.shape[-1]
     batch, kind, cell, score = peaks(output.centres, threshold)
     if len(batch) == 0:
         return [[] for _ in range(b)]
-    offset = output.offsets.permute(0, 2, 3, 1).flatten(1, 2)[batch, cell]
-    centre = torch.stack([cell % w, torch.div(cell, w, rounding_mode="floor")], 1) + offset
-    colour, state, size = tower.attributes(output.features, batch, centre, kind)
-    reach = size.clamp(-3.0, 5.0).exp()
-    low, high = (centre - reach[:, :2]) * STRIDE, (centre + reach[:, 2:]) * STRIDE
-    limit = torch.tensor([tower.config.width, tower.config.height], dtype=low.dtype)
-    low, high = torch.minimum(low.clamp(min=0.0), limit - 1.0), torch.minimum(high.clamp(min=1.0), limit)
-    # The heatmaps are not exclusive, but a slot is one thing: its other categories share what is left of the score.
-    n = len(CATEGORIES)
-    certain = 0.5 + 0.5 * score
-    category = ((1 - certain) / (n - 1))[:, None].repeat(1, n)
-    category[torch.arange(len(kind)), kind] = certain
-    colours, states = colour.softmax(1).numpy(), state.softmax(1).numpy()
+    read = read_cells(tower, output, batch, kind, cell, score)
     slots: list[list[Slot]] = [[] for _ in range(b)]
     for i in torch.argsort(score, descending=True, stable=True).tolist():
-        box = (float(low[i, 0]), float(low[i, 1]), float(high[i, 0]), float(high[i, 1]))
-        slot = Slot(
-            category[i].numpy(), colours[i], states[i], float(centre[i, 0]) * STRIDE, float(centre[i, 1]) * STRIDE,
-            float(score[i]), box,
-        )  # fmt: skip
         kept = slots[int(batch[i])]
-        if len(kept) < max_slots and not any(_same(slot, other) for other in kept):
-            kept.append(slot)
+        if len(kept) < max_slots and not any(_same(read[i], other) for other in kept):
+            kept.append(read[i])
     return [sorted(found, key=lambda s: (s.u, s.v)) for found in slots]
 
 
@@ -315,13 +337,19 @@ SAME_PX: Final = 3.0
 _LOOKALIKE: Final = ({"mug", "can"}, {"block", "sponge"}, {"bowl", "plate"}, {"can", "block"}, {"mug", "block"})
 
 
+def same_place(slot: Slot, other: Slot) -> bool:
+    """Whether two slots of one category are one thing."""
+    distance = float(np.hypot(slot.u - other.u, slot.v - other.v))
+    return slot.category_name == other.category_name and distance < SAME_PX
+
+
 def _same(slot: Slot, surer: Slot) -> bool:
     """Whether a slot is but a second, weaker reading of a surer one."""
     if slot.category_name == surer.category_name and slot.category_name in _ONE_OF_A_KIND:
         return True
     distance = float(np.hypot(slot.u - surer.u, slot.v - surer.v))
     if slot.category_name == surer.category_name:
-        return distance < SAME_PX
+        return same_place(slot, surer)
     # Two different things on one spot are usual (a block on a plate); two readings of one thing look alike.
     pair = {slot.category_name, surer.category_name}
     if slot.colour_name == surer.colour_name and _overlap(slot.box, surer.box) > _TWIN:

@@ -179,7 +179,11 @@ def test_a_second_look_adds_what_the_first_one_missed() -> None:
     assert [(s.colour_name, s.v) for s in found] == [("red", 50), ("blue", 57)]
     assert found[1].box[1] == 57 - 4 - SHIFT_PX
     assert both_looks([upper], [replace(below[1], score=0.3)], 20) == [upper], "a weak one does not count"
-    assert both_looks([upper], below, 1) == [upper], "no more than fit"
+    assert [s.v for s in both_looks([upper], below, 1)] == [50], "no more than fit"
+    raised = replace(below[0], state=np.eye(len(STATES), dtype=np.float32)[STATES.index("on_object")], score=0.95)
+    (agreed,) = both_looks([upper], [raised], 20)
+    assert (agreed.v, agreed.state_name, agreed.colour_name) == (50, "on_object", "red"), "the surer look decides"
+    assert float(agreed.state.sum()) == pytest.approx(1.0)
     misread = block(40.5, 52, "red", category="sponge")
     assert both_looks([upper], [misread], 20) == [upper], "one thing, taken for two kinds"
     image = torch.arange(48.0).reshape(1, 1, 48, 1).expand(1, 3, 48, 4)
