@@ -104,7 +104,7 @@ class Wrong:
 
     Attributes:
         broken: effects that no longer hold.
-        unfinished: steps that failed, and whose thing has not been brought anywhere since.
+        unfinished: steps that failed, and whose thing has not been brought anywhere since or is out of sight.
     """
 
     broken: tuple[Broken, ...]
@@ -273,4 +273,4 @@ def _near(step: Step, done: Step) -> bool:
     return bool(np.hypot(*(a - b)[:2]) < _SAME_M)
 
 
-__all__ = ["Broken", "Closing", "Effect", "Ledger", "Wrong", "look_over", "unfinished"]
+__all__ = ["Broken", "Closing", "Effect", "Ledger", "Wrong", "look_over", "out_of_sight", "unfinished"]

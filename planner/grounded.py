@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hiervla.planner.base import GroundingError
 from hiervla.planner.expression import Lift, acts_of
 from hiervla.planner.grounding import WORKSPACE, UngroundedError
+from hiervla.planner.pile import DROPS, above_pile
 from hiervla.planner.reduction import point_of_box, point_of_map
 from hiervla.planner.surface import Surface
 from hiervla.planner.ways import LiftContact, check_way, lift_way
@@ -86,7 +87,10 @@ def _grounded(observation: Observation, frame: CameraFrame, step: Step, lift: Li
         out.append(artifact)
         match artifact:
             case Keypoints():
-                out[-1] = artifact.replace(points=tuple(lift(frame, step, p) for p in artifact.points))
+                lifted = tuple(lift(frame, step, p) for p in artifact.points)
+                if step.skill in DROPS:
+                    lifted = tuple(above_pile(frame, p) for p in lifted)
+                out[-1] = artifact.replace(points=lifted)
             case AffordanceMap() | Boxes() if not pointed:
                 points = (
                     point_of_map(artifact) if isinstance(artifact, AffordanceMap) else point_of_box(artifact, frame)

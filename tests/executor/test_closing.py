@@ -11,7 +11,7 @@ import pytest
 from hiervla.controllers.errors import NoPath
 from hiervla.executor.agent import Agent
 from hiervla.executor.body import Body, EnvelopeStop
-from hiervla.executor.closing import unfinished
+from hiervla.executor.closing import out_of_sight, unfinished
 from hiervla.executor.config import LoopConfig
 from hiervla.executor.presets import world_preset
 from hiervla.executor.result import RunResult
@@ -182,6 +182,36 @@ def test_a_thing_is_unfinished_by_its_last_attempt() -> None:
     assert unfinished([failed, won]) == []
     assert [s.skill for s in unfinished([won, failed])] == ["place"]
     assert unfinished([record("mug", "pick", "failed")]) == [], "a pick brings nothing anywhere"
+
+
+def test_a_thing_that_could_not_be_picked_up_and_went_out_of_sight_is_not_forgotten() -> None:
+    def record(thing: str, skill: str, outcome: Any) -> StepRecord:
+        return StepRecord(step=step_at("a", skill, AT, object=thing), outcome=outcome)
+
+    image = ImageRef(camera="front", sha256="0" * 64, width=64, height=48, time_s=0.0)
+
+    def scene(*labels: str) -> tuple[Keypoints, ...]:
+        points = tuple(Keypoint(label=x, u=5, v=5, confidence=0.9) for x in labels)
+        return (Keypoints(image=image, points=points),)
+
+    failed, other = record("green mug", "pick", "failed"), record("red mug", "place", "succeeded")
+    gone = scene("red mug (top shelf)", "bin")
+    assert [s.args["object"] for s in out_of_sight([failed, other], gone)] == ["green mug"]
+    assert out_of_sight([failed], scene("green mug (table)")) == [], "it is there, and the planner wants nothing of it"
+    assert out_of_sight([failed, record("green mug", "pick", "succeeded")], gone) == []
+    assert out_of_sight([failed, record("green mug", "place", "failed")], gone) == [], "which is told as unfinished"
+    assert out_of_sight([record("green mug", "pick", "cancelled")], gone) == []
+    assert out_of_sight([failed], ()) == [], "who sees nothing does not know"
+
+
+def test_a_run_does_not_claim_what_fell_out_of_sight() -> None:
+    image = ImageRef(camera="front", sha256="0" * 64, width=64, height=48, time_s=0.0)
+    scene = (Keypoints(image=image, points=(Keypoint(label="bin", u=5, v=5, confidence=0.9),)),)
+    wanted = plan((), ("a",), "green mug").replace(steps=(step_at("a", "pick", AT, object="green mug"),))
+    nothing = plan((), (), "green mug", scene)
+    result, _ = run(Asking([wanted, nothing, nothing]), Put(name="pick", works=lambda: False), max_retries=1)
+    assert result.outcome != "succeeded"
+    assert "green mug" in result.message
 
 
 # How attempts end.
