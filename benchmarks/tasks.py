@@ -108,13 +108,13 @@ def run_trial(family: str, seed: int, naive: bool, planner: str, policy: str, re
 
 
 def trials(
-    seeds: int, naive: bool, planner: str, policy: str, workers: int, record: str | None, families: tuple[str, ...]
+    seeds: range, naive: bool, planner: str, policy: str, workers: int, record: str | None, families: tuple[str, ...]
 ) -> Iterator[Trial]:
     """All runs of one loop, as they finish."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
             pool.submit(run_trial, family, seed, naive, planner, policy, record)
-            for seed in range(seeds)
+            for seed in seeds
             for family in families
         ]
         for job in as_completed(jobs):
@@ -150,6 +150,7 @@ def main() -> None:
     """Command line."""
     parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, help="seeds a family, instead of 2 (quick) or 30 (full)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first seed: another one gives other scenes")
     parser.add_argument("--planner", default="embedded")
     parser.add_argument("--policy", default="flow")
     parser.add_argument("--workers", type=int, default=2)
@@ -157,10 +158,11 @@ def main() -> None:
     parser.add_argument("--skip-naive", action="store_true", help="leave the baseline out")
     parser.add_argument("--families", nargs="+", default=[*FAMILIES, *LONG], choices=[*FAMILIES, *LONG])
     args = parser.parse_args()
-    seeds = args.seeds or (30 if args.full else 2)
+    count = args.seeds or (30 if args.full else 2)
+    seeds = range(args.first, args.first + count)
     families = tuple(args.families)
     ours = list(trials(seeds, False, args.planner, args.policy, args.workers, args.record, families))
-    _table(f"hiervla loop, {seeds} seeds a family", ours)
+    _table(f"hiervla loop, {count} seeds a family", ours)
     six = [t for t in ours if t.family not in LONG]
     figures = {"success": _share(six), "runs": len(ours), "sim_s": sum(t.sim_s for t in ours)}
     figures |= {f"success_{f}": _share([t for t in ours if t.family == f]) for f in families}
