@@ -210,6 +210,8 @@ class Hooks:
 def meant(refusal: Refusal, answer: str) -> str:
     """What a person's answer says: the candidate that it names by its number or by some of its words, or the answer.
 
+    To a single candidate "yes" is an answer, too.
+
     >>> refusal = Refusal(reason="ambiguous", message="Which?", candidates=("the red block", "the blue block"))
     >>> meant(refusal, "blue"), meant(refusal, "1"), meant(refusal, "the green one")
     ('the blue block', 'the red block', 'the green one')
@@ -217,6 +219,8 @@ def meant(refusal: Refusal, answer: str) -> str:
     text = answer.strip()
     if text.isdigit() and 1 <= int(text) <= len(refusal.candidates):
         return refusal.candidates[int(text) - 1]
+    if len(refusal.candidates) == 1 and text.lower().rstrip(".!") in ("y", "yes", "yes please", "ok", "right"):
+        return refusal.candidates[0]
     words = set(text.lower().rstrip(".!").split()) - {"the", "one", "please"}
     named = [c for c in refusal.candidates if words and words <= set(c.lower().split())]
     return named[0] if len(named) == 1 else text

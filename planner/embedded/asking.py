@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hiervla.planner.embedded.interjections import NOUNS, plain_noun
 from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, STATES
-from hiervla.representations import SeenThing, SkillSignature, Step
+from hiervla.representations import Refusal, SeenThing, SkillSignature, Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -26,7 +26,9 @@ SINGLED: Final = re.compile(
 _BARE: Final = re.compile(rf"\bthe\s+(?P<noun>{NOUNS})\b", re.IGNORECASE)
 _SAME: Final = {"board": "shelf", "upper": "top", "lower": "bottom"}
 _WORD: Final = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_ALWAYS: Final = frozenset({"a", "an", "i"})
+_ALWAYS: Final = frozenset({"a", "an", "i", "which", "who", "whose", "just", "kindly", "dear"})
+_MOST_REQUESTS: Final = 3
+"""What a person is asked to confirm is no longer than so many requests."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,51 @@ class Unclear:
     def __str__(self) -> str:
         """The question in a sentence."""
         return f'"{self.words}" can be {listed(self.candidates, "or")}; which one do you mean?'
+
+
+def question(
+    instruction: str,
+    things: Sequence[SeenThing],
+    plan: Sequence[Step],
+    known: frozenset[str],
+    skills: Sequence[SkillSignature],
+) -> Refusal | None:
+    """What a person should be asked before a plan is carried out; None where the instruction leaves nothing open.
+
+    Either a name in it can mean several things, or there are words in it that the planner does not know and that it
+    would pass over: the model makes a plan of "frobnicate the block", too.
+
+    Args:
+        instruction: free text.
+        things: what is seen.
+        plan: the steps that the planner would take.
+        known: the words that it knows.
+        skills: the installed ones.
+    """
+    open_ = unclear(instruction, things, plan)
+    if open_ is not None:
+        return Refusal(reason="ambiguous", message=str(open_), words=open_.words, candidates=open_.candidates)
+    unknown = unknown_words(instruction, known, skills)
+    requests = plainly(plan)
+    if not unknown or not 0 < len(requests) <= _MOST_REQUESTS:
+        return None
+    meaning = " and ".join(requests)
+    return Refusal(
+        reason="not_understood",
+        message=f'I do not know {quoted(unknown)}; do you mean "{meaning}"?',
+        unknown=unknown,
+        candidates=(meaning,),
+    )
+
+
+def plainly(plan: Sequence[Step]) -> list[str]:
+    """What a plan does, one clause a thing that is brought somewhere, in words that the planner knows."""
+    clauses = []
+    for step, after in zip(plan, (*plan[1:], None), strict=True):
+        carried = after is not None and step.skill == "pick" and after.args.get("object") == step.args.get("object")
+        if not carried:
+            clauses.append(str(step))
+    return clauses
 
 
 def unclear(instruction: str, things: Sequence[SeenThing], plan: Sequence[Step]) -> Unclear | None:
@@ -115,6 +162,11 @@ def unknown_words(instruction: str, known: frozenset[str], skills: Iterable[Skil
         if not {word, stem, stem.removesuffix("s"), stem.removesuffix("es")} & (known | own):
             found.append(word)
     return tuple(dict.fromkeys(found))
+
+
+def quoted(words: Sequence[str]) -> str:
+    """``the word "a"``, or ``the words "a" and "b"``; of many the first few."""
+    return f"the word{'s' if len(words) > 1 else ''} " + listed([f'"{w}"' for w in words[:4]])
 
 
 def listed(parts: Sequence[str], word: str = "and") -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.planner.embedded.answering import answered, handled
-from hiervla.planner.embedded.asking import known_words, unclear, unknown_words
+from hiervla.planner.embedded.asking import known_words, question, unknown_words
 from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.intermediates import (
     KINDS,
@@ -165,18 +165,14 @@ class EmbeddedPlanner:
             self._steps(answer, names, slots, seen, signatures, image, len(finished)),
             context, observation, frame, slots, self._ground,
         )  # fmt: skip
-        open_ = None if records else unclear(instruction, things_of(names, slots), steps)
-        if open_ is not None and context.may_ask:
-            return Refusal(
-                reason="ambiguous",
-                message=str(open_),
-                words=open_.words,
-                candidates=open_.candidates,
-                seen=tuple(words),
-                provenance=provenance.replace(latency_s=time.perf_counter() - began),
-            )
-        if open_ is not None:
-            provenance = provenance.replace(sampling={**provenance.sampling, "guessed": str(open_)})
+        if not records:
+            in_view = things_of(self._model.scene_slots(seen.slots[0]), slots)
+            asked = question(instruction, in_view, steps, self._words, context.skills)
+            if asked is not None and context.may_ask:
+                provenance = provenance.replace(latency_s=time.perf_counter() - began)
+                return asked.replace(seen=tuple(words), provenance=provenance)
+            if asked is not None:
+                provenance = provenance.replace(sampling={**provenance.sampling, "guessed": asked.message})
         told = corrections(context)
         if steps and told:
             steps = (steps[0].replace(artifacts=(*steps[0].artifacts, *told)), *steps[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hiervla.planner.base import Remembered
-from hiervla.planner.embedded.asking import listed
+from hiervla.planner.embedded.asking import quoted
 from hiervla.planner.embedded.grammar import PlanDraft
 from hiervla.planner.embedded.slots import LOOSE
 from hiervla.planner.embedded.tokenizer import history_line, step_words
@@ -80,8 +80,7 @@ def refusal_message(
         unknown: words of the instruction that the planner does not know.
     """
     if unknown and draft.refuse in ("cannot_do", "not_understood"):
-        words = listed([f'"{w}"' for w in unknown[:4]])
-        which = f"I do not know {'the word' if len(unknown) == 1 else 'the words'} {words}"
+        which = f"I do not know {quoted(unknown)}"
         loose = [s for s in seen if s.split()[-1] in LOOSE]
         example = f'"put the {loose[0]} on the top shelf"' if loose else '"open the drawer"'
         if draft.refuse == "cannot_do":

@@ -137,3 +137,4 @@ def test_words_that_fit_several_candidates_or_none_are_passed_on_as_they_are() -
     for words in ("block", "the one", "put the mug away", "3", "0"):
         assert meant(refusal, words) == words
     assert meant(refusal.replace(candidates=()), "red") == "red"
+    assert meant(refusal, "yes") == "yes" and meant(refusal.replace(candidates=CANDIDATES[:1]), "Yes.") == CANDIDATES[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hiervla.executor.control import meant
 from hiervla.planner.base import PlannerContext
-from hiervla.planner.embedded.asking import known_words, unclear, unknown_words
+from hiervla.planner.embedded.asking import known_words, question, unclear, unknown_words
 from hiervla.planner.embedded.grammar import PlanDraft, parse_answer
 from hiervla.planner.embedded.interjections import amended
 from hiervla.planner.embedded.planner import EmbeddedPlanner
@@ -102,6 +103,26 @@ def test_the_training_tasks_which_name_one_thing_each_are_never_asked_about() ->
     assert asked == []
 
 
+def test_words_that_would_be_passed_over_are_asked_about_with_what_would_be_done() -> None:
+    known = frozenset("pick up put the red block on plate from table and a".split())
+
+    def asked(text: str, plan: list[Step]) -> Refusal | None:
+        named = [s.replace(text=f"{s.skill} {s.args['object']}") for s in plan]
+        return question(text, BLOCKS, named, known, ())
+
+    found = asked("gently frobnicate the red block", steps("red block"))
+    assert found is not None and found.reason == "not_understood" and found.unknown == ("gently", "frobnicate")
+    assert found.message == 'I do not know the words "gently" and "frobnicate"; do you mean "pick red block"?'
+    assert found.candidates == ("pick red block",) and meant(found, "1") == "pick red block"
+    carried = asked("frobnicate the red block on the plate", steps("red block", "plate"))
+    assert carried is not None and carried.candidates == ("place red block",)
+    assert asked("pick up the red block", steps("red block")) is None
+    many = [s.replace(id=f"s{k}") for k in range(8) for s in steps("red block", "plate")]
+    assert asked("frobnicate the red block", many) is None, "nobody reads eight steps to confirm them"
+    ambiguous = asked("frobnicate the block", steps("red block"))
+    assert ambiguous is not None and ambiguous.reason == "ambiguous", "one question at a time"
+
+
 @pytest.mark.parametrize(
     ("instruction", "said", "wanted"),
     [
@@ -163,6 +184,8 @@ def test_the_shipped_planner_asks_where_somebody_can_answer_and_says_its_guess_w
     told = PlannerContext(skills=SKILLS, may_ask=True, said=("the green block",))
     plan = planner.plan(observation, "put the block on the plate", told)
     assert isinstance(plan, Plan) and plan.steps[0].args["object"] == "green block"
+    doubtful = planner.plan(observation, "fetch me the green block wuzzlewise", asking)
+    assert isinstance(doubtful, Refusal) and doubtful.reason == "not_understood" and "wuzzlewise" in doubtful.unknown
     no = planner.plan(observation, "flombify wuzzle", quiet)
     assert isinstance(no, Refusal) and no.reason == "not_understood" and no.unknown == ("flombify", "wuzzle")
     assert no.can_be_said_otherwise and 'the words "flombify" and "wuzzle"' in no.message
