@@ -65,6 +65,14 @@ class RobotBody(Protocol):
         """Stand still for so long, also on the computer's clock: for something elsewhere that needs the time."""
         ...
 
+    def holding(self, question: Callable[[], V]) -> V:
+        """The answer to a question that takes its time; where the world's time goes on, the arm holds still meanwhile.
+
+        Raises:
+            RunCancelled: the run was cancelled before there was an answer, which is not waited for.
+        """
+        ...
+
     def home(self, step_id: str) -> None:
         """Bring the arm home, carrying what is held.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,12 @@ from hiervla.executor.config import LoopConfig
 from hiervla.executor.record.recorder import Purpose, Recorder
 from hiervla.representations import ActionChunk, HiervlaError, JointCommand, Observation, Proprioception, Step
 from hiervla.representations.errors import SnapshotError
-from hiervla.representations.events import EnvelopeFired, Note, TransitFailed, TransitPlanned
+from hiervla.representations.events import EnvelopeFired, Note, Paused, Resumed, TransitFailed, TransitPlanned
 from hiervla.skills import Approach
 from hiervla.skills.checks import holding
 from hiervla.worlds.base import CONTROL_PERIOD_S, SnapshotWorld, SnapshotWrapper, World
 
+V = TypeVar("V")
 _HELD = HeldObject(half_extents=(0.035, 0.04, 0.05), below_m=0.03)
 _NEAR_HAND_M = 0.11
 _LEAVE_M = 0.07
@@ -173,6 +175,34 @@ class Body:
             self.hold(1)
             due += self.tick_s
             time.sleep(max(0.0, due - time.monotonic()))
+
+    def holding(self, question: Callable[[], V]) -> V:
+        """The answer to a question that takes its time; where the world's time goes on, the arm holds still meanwhile.
+
+        Raises:
+            RunCancelled: the run was cancelled before there was an answer, which is not waited for.
+        """
+        if not getattr(self._world, "runs_on", False):
+            return question()
+        answer: Future[V] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        # A daemon: an answer that nobody waits for any more must not keep the process.
+        threading.Thread(target=ask, name="question", daemon=True).start()
+        ticks, due = 0, time.monotonic() + self.tick_s
+        while not wait([answer], max(0.0, due - time.monotonic())).done:
+            if not ticks:
+                self._recorder.emit(Paused, time_s=self.now_s, parent=self.parent, decision="plan")
+            self.hold(1)
+            ticks, due = ticks + 1, due + self.tick_s
+        if ticks:
+            self._recorder.emit(Resumed, time_s=self.now_s, parent=self.parent, decision="plan", ticks=ticks)
+        return answer.result()
 
     def grip(self, width_m: float, max_ticks: int = 40) -> None:
         """Bring the gripper to a width at its own speed, arm at rest [m]."""

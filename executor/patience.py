@@ -81,7 +81,7 @@ class Patience:
         asked, held_s = 0, 0.0
         while True:
             try:
-                return seen, question(self._asking.planner, seen)
+                return seen, self._answer(seen, question)
             except PlannerExchanged:
                 asked, held_s = 0, 0.0
             except PlannerFailedError as error:
@@ -103,6 +103,10 @@ class Patience:
                     self._asking.body.snapshot(LOST)
                     raise PlannerLostError(error, asked, held_s) from error
                 seen = self._look()
+
+    def _answer(self, seen: Observation, question: Question[T]) -> T:
+        """The answer; where the world's time goes on, the arm is held while the planner is thinking."""
+        return self._asking.body.holding(lambda: question(self._asking.planner, seen))
 
     def _failed(self, error: PlannerFailedError, **decided: Any) -> None:
         self._emit(

@@ -17,7 +17,11 @@ CONTROL_PERIOD_S = 0.02
 
 @runtime_checkable
 class World(Protocol):
-    """A robot with cameras, simulated or real. Holds no privileged state in public."""
+    """A robot with cameras, simulated or real. Holds no privileged state in public.
+
+    A simulated world stands still while nobody steps it. One whose time goes on, as a real robot's does, says so with
+    an attribute ``runs_on = True``: its arm is then told to hold still, every tick, while the planner is thinking.
+    """
 
     @property
     def name(self) -> str:
@@ -82,6 +86,11 @@ class WorldWrapper:
     def time_s(self) -> float:
         """See :class:`World`."""
         return self._world.time_s
+
+    @property
+    def runs_on(self) -> bool:
+        """See :class:`World`."""
+        return bool(getattr(self._world, "runs_on", False))
 
     def observe(self, cameras: Sequence[str] | None = None) -> Observation:
         """See :class:`World`."""

@@ -18,7 +18,7 @@ from hiervla.executor.blame.testimony import Act, Attempt, Testimony
 from hiervla.executor.body import Body, CancelToken, EnvelopeStop
 from hiervla.executor.record.recorder import NullRecorder
 from hiervla.executor.record.streams import Tick
-from hiervla.executor.replay.recorded import StateStream, lazy_observation
+from hiervla.executor.replay.seen import StateStream, lazy_observation
 from hiervla.executor.segment import PolicyRunner
 from hiervla.planner.base import PlannerContext, RejectedAttempt
 from hiervla.representations import (

@@ -12,7 +12,7 @@ from hiervla.controllers.envelope import world_snapshot
 from hiervla.executor.blame.commands import number
 from hiervla.executor.blame.contracts import Ledger
 from hiervla.executor.blame.testimony import Attempt, Testimony
-from hiervla.executor.replay.recorded import StateStream, lazy_observation
+from hiervla.executor.replay.seen import StateStream, lazy_observation
 from hiervla.representations import Boxes, CameraFrame, Observation, Plan, SnapshotError
 from hiervla.representations import events as ev
 from hiervla.worlds.base import SnapshotWorld

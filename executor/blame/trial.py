@@ -16,7 +16,7 @@ from hiervla.executor.blame.physics import look_at_images, repeat_physics
 from hiervla.executor.blame.testimony import Attempt, Testimony, hear
 from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.reader import RunRecord
-from hiervla.executor.replay.recorded import StateStream
+from hiervla.executor.replay.seen import StateStream
 from hiervla.planner.base import Planner
 from hiervla.representations import Plan, SnapshotError
 from hiervla.representations import events as ev

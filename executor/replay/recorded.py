@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -11,17 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiervla.controllers.errors import NoPath, UnreachablePose
-from hiervla.controllers.kinematics import Kinematics
 from hiervla.executor.body import EnvelopeStop, RunCancelled
 from hiervla.executor.control import Answer, Decision, Say
-from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import Purpose
-from hiervla.executor.record.streams import Tick
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
+from hiervla.executor.replay.seen import StateStream, lazy_observation
 from hiervla.planner.base import GroundingError, Objection, PlannerContext, PlannerFailedError, RejectedAttempt
 from hiervla.representations import (
     ActionChunk,
-    CameraFrame,
     Event,
     HiervlaError,
     Observation,
@@ -37,6 +33,7 @@ from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
 from hiervla.worlds.base import CONTROL_PERIOD_S
 
 E = TypeVar("E", bound=ev.EventBase)
+V = TypeVar("V")
 X = TypeVar("X", bound=HiervlaError)
 
 _ENVELOPE_FIELDS = frozenset(("id", "parent", "time_s", "wall_time_s", "version", "type"))
@@ -312,6 +309,23 @@ class RecordedBody(Recorded):
         """Let the time pass on the world's clock."""
         self._pass(round(seconds / self.tick_s))
 
+    def holding(self, question: Callable[[], V]) -> V:
+        """The answer, after the arm was held as long as it was when it had to be waited for."""
+        self.recorded_hold()
+        return question()
+
+    def recorded_hold(self) -> int:
+        """Hold still for as long as an answer had to be waited for at this place, in control ticks."""
+        event, after = self.cursor.peek(), self.cursor.peek(1)
+        if not isinstance(event, ev.Paused) or event.decision != "plan":
+            return 0
+        ticks = after.ticks if isinstance(after, ev.Resumed) else 1
+        self.recorder.emit(ev.Paused, time_s=self.now_s, parent=self.parent, decision="plan")
+        # Of a run that was cancelled meanwhile nothing comes after the pause: this ends it.
+        self._pass(ticks)
+        self.recorder.emit(ev.Resumed, time_s=self.now_s, parent=self.parent, decision="plan", ticks=ticks)
+        return ticks
+
     def home(self, step_id: str) -> None:
         """The recorded way home.
 
@@ -365,77 +379,6 @@ class RecordedBody(Recorded):
         """Write a recorded event again, with what the orchestrator decided about it in place of what was recorded."""
         recorded = {name: getattr(event, name) for name in type(event).model_fields if name not in _ENVELOPE_FIELDS}
         self.recorder.emit(type(event), time_s=self.now_s, parent=self.parent, **{**recorded, **fields})
-
-
-class StateStream:
-    """Proprioception at any tick of a record; reads the streams once, when first asked."""
-
-    def __init__(self, record: RunRecord) -> None:
-        self.ticks: list[Tick] = list(record.ticks())
-        self._times = [t.sensed_at_s for t in self.ticks]
-        self._kinematics = Kinematics()
-
-    def index(self, time_s: float) -> int:
-        """The first tick at or after a time [s]; the number of ticks when there is none."""
-        return bisect_left(self._times, time_s - CONTROL_PERIOD_S / 2)
-
-    def at(self, time_s: float) -> Proprioception:
-        """What the arm sensed at a time [s], or at the last tick before the end.
-
-        Raises:
-            HiervlaError: the record holds no ticks.
-        """
-        if not self.ticks:
-            raise HiervlaError(
-                "the record holds no control ticks, so the arm's state is not known. Replay another run."
-            )
-        tick = self.ticks[min(self.index(time_s), len(self.ticks) - 1)]
-        return Proprioception(
-            q=tick.q,
-            dq=tick.dq,
-            T_world_ee=self._kinematics.forward(tick.q),
-            gripper_width_m=tick.gripper_width_m,
-            gripper_effort_n=tick.gripper_effort_n,
-            time_s=tick.sensed_at_s,
-        )
-
-
-class LazyFrames(Sequence[CameraFrame]):
-    """Frames of a recorded observation, decoded when somebody looks."""
-
-    def __init__(self, record: RunRecord, frames: tuple[ev.FrameRecord, ...]) -> None:
-        self._record = record
-        self._frames = frames
-        self._decoded: dict[int, CameraFrame] = {}
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        index = range(len(self))[index]
-        if index not in self._decoded:
-            self._decoded[index] = self._record.frame(self._frames[index])
-        return self._decoded[index]
-
-    def __iter__(self) -> Iterator[CameraFrame]:
-        return (self[i] for i in range(len(self)))
-
-
-def lazy_observation(record: RunRecord, event: ev.ObservationTaken) -> Observation:
-    """The recorded observation, whose images are read from the disk only when somebody looks at them."""
-    proprio = Proprioception.model_construct(
-        q=np.array(event.q),
-        dq=np.array(event.dq),
-        T_world_ee=np.array(event.T_world_ee),
-        gripper_width_m=event.gripper_width_m,
-        gripper_effort_n=event.gripper_effort_n,
-        time_s=event.sensed_at_s,
-    )
-    # Validation would turn the frames into a tuple, and read them all.
-    frames: Any = LazyFrames(record, event.frames)
-    return Observation.model_construct(frames=frames, proprio=proprio, time_s=event.observed_at_s)
 
 
 def recorded_error(kind: type[X], message: str) -> X:

@@ -19,6 +19,7 @@ from hiervla.executor.policies.base import Policy
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
 from hiervla.executor.replay.decisions import DecisionReplay, replay_decisions
+from hiervla.executor.replay.recorded import RecordedBody
 from hiervla.planner.base import GroundingError, Planner, PlannerContext
 from hiervla.planner.seeing import Seeing
 from hiervla.representations import (
@@ -148,6 +149,7 @@ def shadow(
         if controller:
             from hiervla.executor.replay.shadow_body import ShadowBody
 
+            assert isinstance(parts.body, RecordedBody), "a replay begins with recorded parts"
             parts.body = ShadowBody(parts.body, cursor, score("controller"))
 
     replay = replay_decisions(record, skills=skills, exchange=exchange, exact=verifier)

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hiervla.executor.activities import RobotBody
 from hiervla.executor.body import Body, CancelToken
 from hiervla.executor.record.recorder import NullRecorder, Purpose
 from hiervla.executor.replay.cursor import Cursor
 from hiervla.executor.replay.decisions import recorded_config
-from hiervla.executor.replay.recorded import StateStream, lazy_observation
+from hiervla.executor.replay.recorded import RecordedBody
+from hiervla.executor.replay.seen import StateStream, lazy_observation
 from hiervla.representations import ActionChunk, HiervlaError, JointCommand, Observation, Proprioception, Step
-from hiervla.representations.events import ObservationTaken
+from hiervla.representations.events import ObservationTaken, Paused, Resumed
 from hiervla.skills import Approach
 
 if TYPE_CHECKING:
     from hiervla.executor.replay.shadow import Score
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 _SAME_RAD = 1e-6
 _SAME_M = 1e-6
@@ -80,7 +81,7 @@ class ShadowBody:
         tick_s: length of a control tick [s].
     """
 
-    def __init__(self, recorded: RobotBody, cursor: Cursor, score: Score) -> None:
+    def __init__(self, recorded: RecordedBody, cursor: Cursor, score: Score) -> None:
         self._recorded = recorded
         self._cursor = cursor
         self._score = score
@@ -129,6 +130,14 @@ class ShadowBody:
     def wait(self, seconds: float) -> None:
         """Hold still in both; nobody has to be waited for."""
         self._both("hold", lambda b: b.hold(round(seconds / self.tick_s)), lambda: self._recorded.wait(seconds))
+
+    def holding(self, question: Callable[[], V]) -> V:
+        """The answer; what had to be held for it is held in both."""
+        after = self._cursor.peek(1)
+        if isinstance(self._cursor.peek(), Paused) and isinstance(after, Resumed):
+            ticks = after.ticks
+            self._both("hold", lambda b: b.hold(ticks), self._recorded.recorded_hold)
+        return self._recorded.holding(question)
 
     def home(self, step_id: str) -> None:
         """Go home in both."""

@@ -24,6 +24,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.verify import verify
 from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.replay.fork import fork_point
+from hiervla.executor.replay.shadow import shadow
 from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
 from hiervla.planner.base import PlannerContext, PlannerFailedError, RejectedAttempt
@@ -278,3 +279,60 @@ def test_a_server_that_dies_in_the_middle_of_a_task(tmp_path: Path, dead: str) -
     assert [r.raw_text for r in record.of(ev.PlanRejected)] == (["lorem ipsum"] * 2 if dead == "nonsense" else [])
     assert verify(record.path).status == "whole"
     assert replays(record)
+
+
+class RunsOn(KinematicWorld):
+    """A robot: its time goes on while somebody thinks."""
+
+    runs_on = True
+
+
+class Slow(ScriptedPlanner):
+    """Thinks for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__([steps("a")])
+        self.seconds, self.done = seconds, threading.Event()
+
+    def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        self.done.wait(self.seconds)
+        return super().plan(observation, instruction, context)
+
+
+def test_a_robot_whose_time_goes_on_is_held_while_the_planner_thinks(tmp_path: Path) -> None:
+    world = RunsOn()
+    result = agent(Slow(0.3)).run("touch", world=world, record=tmp_path)
+    assert result.outcome == "succeeded" and result.record is not None
+    record = RunRecord.open(result.record)
+    paused, resumed = next(record.of(ev.Paused)), next(record.of(ev.Resumed))
+    assert paused.decision == resumed.decision == "plan" and 5 <= resumed.ticks <= 15
+    still = [c for c in world.commands if paused.time_s <= c.time_s < resumed.time_s]
+    assert len(still) == resumed.ticks and all((c.q == still[0].q).all() and not c.dq.any() for c in still)
+    assert resumed.time_s == pytest.approx(paused.time_s + resumed.ticks * 0.02)
+    assert next(record.of(ev.PlanProposed)).time_s == pytest.approx(resumed.time_s)
+    assert replays(record)
+    assert replay(record, KinematicWorld()).agrees
+    shadowed = shadow(record, controller=True, skills=SkillLibrary([Touch()]))
+    assert shadowed.replay.identical and not shadowed.scores[0].disagreements
+
+
+def test_a_simulated_world_stands_still_while_the_planner_thinks(tmp_path: Path) -> None:
+    _, record, _ = run(tmp_path, Slow(0.1))
+    assert not list(record.of(ev.Paused))
+
+
+def test_a_planner_that_hangs_does_not_keep_a_cancelled_robot_waiting(tmp_path: Path) -> None:
+    token, planner = CancelToken(), Slow(120.0)
+    threading.Timer(0.5, token.cancel).start()
+    began = time.monotonic()
+    result = agent(planner).run("touch", world=RunsOn(), record=tmp_path, cancel=token)
+    planner.done.set()
+    assert result.outcome == "cancelled" and time.monotonic() - began < 60.0
+    assert result.record is not None
+    assert replays(RunRecord.open(result.record))
+
+
+def test_what_goes_wrong_while_the_robot_is_held_is_told_as_always(tmp_path: Path) -> None:
+    result = agent(Moody([0])).run("touch", world=RunsOn(), record=tmp_path)
+    assert result.outcome == "planner_failed" and result.record is not None
+    assert replays(RunRecord.open(result.record))
