@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from hiervla.executor.record.writer import RunRecorder
 from hiervla.executor.result import RunResult
 from hiervla.executor.screening import PlanScreen
 from hiervla.executor.state import Ending
-from hiervla.planner.base import GroundingError, Planner, PlannerContext
+from hiervla.planner.base import GroundingError, Planner, PlannerContext, PlannerFailedError
 from hiervla.representations import CameraError, Event, Observation, Plan, Refusal, Step
-from hiervla.representations.events import PlanProposed, PlanRefused, PlanRejected, RunFinished
+from hiervla.representations.events import PlannerFailed, PlanProposed, PlanRefused, PlanRejected, RunFinished
 from hiervla.representations.plans import RunOutcome
 from hiervla.skills import MissingTargetError, SkillLibrary, target_point
 from hiervla.worlds.base import ArmsWorld, SnapshotWorld
@@ -131,8 +131,12 @@ class ArmsRun:
                 joint.subscribe(on_event)
             announce(self._manifest, joint, self._world.time_s)
             planners = {arm: self._planner(arm) for arm in self._world.arms}
-            plan = self._plan(asked, joint, planners)
-            shares = {} if isinstance(plan, Refusal) else plan.shares
+            plan: Shared | Refusal | Ending
+            try:
+                plan = self._plan(asked, joint, planners)
+            except PlannerFailedError as error:
+                plan = self._lost(joint, error)
+            shares = plan.shares if isinstance(plan, Shared) else {}
             recorders = {}
             for arm in self._world.arms:
                 words = shares[arm].instruction if arm in shares else asked.instruction
@@ -141,9 +145,12 @@ class ArmsRun:
                     recorders[arm].subscribe(partial(on_arm, arm))
                 if arm not in shares:
                     self._idle(arm, recorders[arm], words)
+            if isinstance(plan, Ending):
+                return self._end(asked, folder, joint, plan)
             if isinstance(plan, Refusal):
                 outcome: RunOutcome = "nothing_to_do" if plan.reason == "nothing_to_do" else "refused"
-                return self._end(asked, folder, joint, Ending(outcome, plan.message))
+                ended = self._end(asked, folder, joint, Ending(outcome, plan.message))
+                return replace(ended, refusal=plan if outcome == "refused" else None)
             claims = Claims.of(plan.plan, shares)
             loops = {}
             for arm, share in shares.items():
@@ -163,6 +170,19 @@ class ArmsRun:
         whole = self._manifest
         config = {**whole.world_config, "arm": arm}
         return whole.replace(run_id=f"{whole.run_id}-{arm}", instruction=instruction, world_config=config)
+
+    def _lost(self, joint: Recorder, error: PlannerFailedError) -> Ending:
+        """How a run ends for which nobody plans: nothing has moved, and nobody waits."""
+        joint.emit(
+            PlannerFailed,
+            time_s=self._world.time_s,
+            planner=error.planner,
+            problem=error.problem,
+            message=str(error),
+            passing=error.passing,
+            then="end",
+        )
+        return Ending("planner_failed", str(error))
 
     def _plan(self, asked: Asked, joint: Recorder, planners: Mapping[str, ArmPlanner]) -> Shared | Refusal:
         """The plan of all arms, from what each one sees now; every answer on the way is on record."""

@@ -24,11 +24,22 @@ from hiervla.executor.presets import SeveralArmsError, arms_preset, rebuild_worl
 from hiervla.executor.record.errors import ReplayError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import MemoryRecorder
+from hiervla.executor.record.verify import verify
 from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicArms, KinematicWorld, LinePolicy, ScriptedPlanner, step_at
-from hiervla.planner.base import PlannerContext
-from hiervla.representations import JointCommand, Keypoints, Plan, PlanError, Refusal, SkillSignature, Step, Verdict
-from hiervla.representations.events import PlanRefused, ResourcesClaimed, RunStarted
+from hiervla.planner.base import PlannerContext, PlannerFailedError
+from hiervla.representations import (
+    JointCommand,
+    Keypoints,
+    Observation,
+    Plan,
+    PlanError,
+    Refusal,
+    SkillSignature,
+    Step,
+    Verdict,
+)
+from hiervla.representations.events import PlannerFailed, PlanRefused, ResourcesClaimed, RunStarted
 from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary, Termination
 
 NEAR = (0.5, -0.05, 0.0)
@@ -388,6 +399,28 @@ def test_one_record_of_all_arms_is_whole_replays_and_can_be_looked_at(
     part.write_bytes(part.read_bytes().replace(b"touched", b"teached", 1))
     assert main(["verify", str(result.record)]) == 1
     assert "right/events.jsonl" in capsys.readouterr().out
+
+
+def test_a_planner_that_fails_before_anything_moved_is_a_typed_end(tmp_path: Path) -> None:
+    class Dead(ScriptedPlanner):
+        def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+            raise PlannerFailedError("dead", "the line is cut", "Mend it", passing=True)
+
+    agent = ArmsAgent(
+        arms_preset("tabletop-duo"),
+        lambda arm: (Dead([]), lambda name: LinePolicy()),
+        skills=SkillLibrary([Touch()]),
+        config=LoopConfig(planner_wait_s=600.0),
+    )
+    world = KinematicArms()
+    result = agent.run("touch things", world=world, record=tmp_path)
+    assert result.outcome == "planner_failed" and "planner 'dead' gives no answer: the line is cut" in result.message
+    assert not any(world.arm(arm).commands for arm in ARMS) and result.record is not None
+    record = RunRecord.open(result.record)
+    (failed,) = record.of(PlannerFailed)
+    assert failed.then == "end" and record.finished is not None and record.finished.outcome == "planner_failed"
+    assert verify(result.record).status == "whole"
+    assert replay_arms(record, skills=SkillLibrary([Touch()])).identical
 
 
 def test_a_replay_sees_another_sharing_out(tmp_path: Path) -> None:
