@@ -7,9 +7,10 @@ that saw, and the replay goes on with the recorded answer.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.cursor import CheckingRecorder, Cursor
 from hiervla.executor.replay.decisions import DecisionReplay, replay_decisions
 from hiervla.executor.replay.recorded import RecordedBody
-from hiervla.planner.base import GroundingError, Planner, PlannerContext
+from hiervla.planner.base import GroundingError, Planner, PlannerContext, PlannerFailedError
 from hiervla.planner.seeing import Seeing
 from hiervla.representations import (
     ActionChunk,
@@ -35,6 +36,7 @@ from hiervla.representations import (
 )
 from hiervla.skills import Skill, SkillContext, SkillLibrary
 
+T = TypeVar("T")
 LivePart = Literal["planner", "policy", "verifier", "controller"]
 LIVE_PARTS: Final[tuple[LivePart, ...]] = get_args(LivePart)
 """What can be exchanged for a live one."""
@@ -175,45 +177,46 @@ class ShadowPlanner:
 
     def plan(self, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
         """See :class:`hiervla.planner.base.Planner`."""
-        then = self._recorded.plan(observation, instruction, context)
-        self.rejected = self._recorded.rejected
-        now = self._live.plan(observation, instruction, context)
-        self._score.compare(self._cursor, "plan", _calls(then), _calls(now))
-        self._points(then, now)
+        then = self._as_recorded(lambda: self._recorded.plan(observation, instruction, context))
+        with self._failing("plan", lambda: _calls(then)):
+            now = self._live.plan(observation, instruction, context)
+            self._score.compare(self._cursor, "plan", _calls(then), _calls(now))
+            self._points(then, now)
         return then
 
     def refresh(self, observation: Observation, plan: Plan, context: PlannerContext) -> Plan | None:
         """See :class:`hiervla.planner.base.Planner`."""
-        then = self._recorded.refresh(observation, plan, context)
-        self.rejected = self._recorded.rejected
-        now = self._live.refresh(observation, plan, context)
-        self._score.compare(self._cursor, "next step in view", _in_view(then), _in_view(now))
-        self._points(then, now)
+        then = self._as_recorded(lambda: self._recorded.refresh(observation, plan, context))
+        with self._failing("next step in view", lambda: _in_view(then)):
+            now = self._live.refresh(observation, plan, context)
+            self._score.compare(self._cursor, "next step in view", _in_view(then), _in_view(now))
+            self._points(then, now)
         return then
 
     def things(self, observation: Observation, context: PlannerContext) -> tuple[SeenThing, ...]:
         """See :class:`hiervla.planner.seeing.Seeing`; a live planner that does not say what it sees is not asked."""
-        then = self._recorded.things(observation, context) if isinstance(self._recorded, Seeing) else ()
-        self.rejected = self._recorded.rejected
-        if isinstance(self._live, Seeing):
-            now = self._live.things(observation, context)
-            self._score.compare(self._cursor, "things in view", _seen(then), _seen(now))
+        seeing = self._recorded
+        then = self._as_recorded(lambda: seeing.things(observation, context)) if isinstance(seeing, Seeing) else ()
+        with self._failing("things in view", lambda: _seen(then)):
+            if isinstance(self._live, Seeing):
+                now = self._live.things(observation, context)
+                self._score.compare(self._cursor, "things in view", _seen(then), _seen(now))
         return then
 
     def ground(self, observation: Observation, step: Step) -> Step:
         """See :class:`hiervla.planner.base.Planner`."""
-        now: Step | GroundingError
+        now: Step | GroundingError | PlannerFailedError
         try:
             now = self._live.ground(observation, step)
-        except GroundingError as error:
+        except (GroundingError, PlannerFailedError) as error:
             now = error
         try:
             then = self._recorded.ground(observation, step)
         except GroundingError as error:
-            live = "not found" if isinstance(now, GroundingError) else "found"
+            live = "found" if isinstance(now, Step) else "not found"
             self._score.compare(self._cursor, f"ground '{step}' ({error.problem})", "not found", live)
             raise
-        said = f"not found: {now.problem}" if isinstance(now, GroundingError) else "found"
+        said = "found" if isinstance(now, Step) else f"not found: {now.problem}"
         self._score.compare(self._cursor, f"ground '{step}'", "found", said)
         if isinstance(now, Step):
             for a, b in _pairs(then, now):
@@ -221,6 +224,21 @@ class ShadowPlanner:
                     apart_m = float(np.linalg.norm(np.subtract(a.position_w, b.position_w)))
                     self._score.distance("position_mm", 1e3 * apart_m)
         return then
+
+    def _as_recorded(self, ask: Callable[[], T]) -> T:
+        """The recorded answer; what was rejected before it is known also where there was none."""
+        try:
+            return ask()
+        finally:
+            self.rejected = self._recorded.rejected
+
+    @contextmanager
+    def _failing(self, what: str, recorded: Callable[[], str]) -> Iterator[None]:
+        """Count a live planner that gives no answer as one that disagrees; the replay goes on by the recorded one."""
+        try:
+            yield
+        except PlannerFailedError as error:
+            self._score.compare(self._cursor, what, recorded(), f"no answer: {error.problem}")
 
     def _points(self, then: Plan | Refusal | None, now: Plan | Refusal | None) -> None:
         """Distances of the points of steps that both plans have."""

@@ -336,3 +336,15 @@ def test_what_goes_wrong_while_the_robot_is_held_is_told_as_always(tmp_path: Pat
     result = agent(Moody([0])).run("touch", world=RunsOn(), record=tmp_path)
     assert result.outcome == "planner_failed" and result.record is not None
     assert replays(RunRecord.open(result.record))
+
+
+def test_a_live_planner_that_fails_in_a_shadow_disagrees_and_changes_nothing(tmp_path: Path) -> None:
+    _, record, _ = run(tmp_path, Moody([]))
+    report = shadow(record, planner=Moody(range(99)), skills=SkillLibrary([Touch()]))
+    assert report.replay.identical and report.replay.complete
+    (score,) = report.scores
+    assert {d.live for d in score.disagreements} == {"no answer: the line is dead"}
+    # A record with failures can be judged, too: what was rejected before them is not lost.
+    _, failed, _ = run(tmp_path / "failed", Moody([1, 2]))
+    again = shadow(failed, planner=Moody([]), skills=SkillLibrary([Touch()]))
+    assert again.replay.identical and again.replay.complete
