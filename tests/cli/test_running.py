@@ -20,7 +20,7 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.verify import verify
 from hiervla.executor.result import RunResult
 from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner
-from hiervla.planner.base import PlannerContext, StepRecord
+from hiervla.planner.base import PlannerContext, PlannerFailedError, StepRecord
 from hiervla.representations import ImageRef, Keypoint, Keypoints, Observation, Plan, Refusal, Step
 from hiervla.representations import events as ev
 
@@ -159,3 +159,18 @@ def test_what_can_be_done_about_a_refusal_is_said(tmp_path: Path) -> None:
     assert hints(replace(result, refusal=Refusal(reason="cannot_do", message="no"))) == []
     (hint,) = hints(replace(result, outcome="planner_failed", refusal=None))
     assert hint.startswith("go on from there: hiervla resume '") and hint.endswith("--planner NAME")
+
+
+def test_a_failing_planner_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def dead(self: Picker, observation: Observation, instruction: str, context: PlannerContext) -> Plan | Refusal:
+        raise PlannerFailedError("dead", "the line is cut", "Mend it")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Picker, "plan", dead)
+        assert main(["run", "pick up the red mug"]) == 1
+    said = capsys.readouterr()
+    assert "s  planner 'dead' gives no answer (the line is cut): the run ends here\n" in said.err
+    assert "planner failed: planner 'dead' gives no answer: the line is cut. Mend it.\n" in said.out
+    (hint,) = [line for line in said.out.splitlines() if line.startswith("go on from there: hiervla resume ")]
+    assert main(["inspect", hint.split()[6]]) == 0
+    assert "planner 'dead' gives no answer (the line is cut): the run ends here" in capsys.readouterr().out
