@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hiervla.executor.control import meant
-from hiervla.planner.base import PlannerContext
+from hiervla.planner.base import PlannerContext, Remembered
 from hiervla.planner.embedded.asking import known_words, question, unclear, unknown_words
 from hiervla.planner.embedded.grammar import PlanDraft, parse_answer
 from hiervla.planner.embedded.interjections import amended
@@ -184,6 +184,10 @@ def test_the_shipped_planner_asks_where_somebody_can_answer_and_says_its_guess_w
     told = PlannerContext(skills=SKILLS, may_ask=True, said=("the green block",))
     plan = planner.plan(observation, "put the block on the plate", told)
     assert isinstance(plan, Plan) and plan.steps[0].args["object"] == "green block"
+    # A thing in the closed drawer is one slot more than what is seen.
+    hidden = PlannerContext(skills=SKILLS, may_ask=True, unseen=(Remembered("purple block", "drawer", 1.0),))
+    drawer = planner.plan(observation, "put the purple block on the plate", hidden)
+    assert isinstance(drawer, Plan) and [s.skill for s in drawer.steps][:2] == ["open_drawer", "pick"]
     doubtful = planner.plan(observation, "fetch me the green block wuzzlewise", asking)
     assert isinstance(doubtful, Refusal) and doubtful.reason == "not_understood" and "wuzzlewise" in doubtful.unknown
     no = planner.plan(observation, "flombify wuzzle", quiet)
