@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
-from hiervla.representations._arrays import Array
+from hiervla.representations._arrays import Array, NDArray
 from hiervla.representations._base import Fraction, Typed
 
 
@@ -17,10 +16,10 @@ class JointCommand(Typed):
     Values are not required to be finite here: the safety envelope has to be able to receive, and refuse, a NaN.
     """
 
-    q: Annotated[np.ndarray[Any, Any], Array("float64", "J", allow_nan=True)] = Field(
+    q: Annotated[NDArray, Array("float64", "J", allow_nan=True)] = Field(
         description="(J,) target joint positions at the end of the tick [rad]"
     )
-    dq: Annotated[np.ndarray[Any, Any], Array("float64", "J", allow_nan=True)] = Field(
+    dq: Annotated[NDArray, Array("float64", "J", allow_nan=True)] = Field(
         description="(J,) target joint velocities at the end of the tick [rad/s]"
     )
     gripper_width_m: float = Field(description="target distance between the finger pads [m]")
@@ -41,15 +40,11 @@ class ActionChunk(Typed):
 
     space: Literal["ee_pose"] = "ee_pose"
     frame: Literal["world"] = "world"
-    positions: Annotated[np.ndarray[Any, Any], Array("float64", "H", 3)] = Field(
-        description="(H, 3) tool centre point [m]"
-    )
-    yaws: Annotated[np.ndarray[Any, Any], Array("float64", "H")] = Field(
+    positions: Annotated[NDArray, Array("float64", "H", 3)] = Field(description="(H, 3) tool centre point [m]")
+    yaws: Annotated[NDArray, Array("float64", "H")] = Field(
         description="(H,) finger-closing axis about world z, top-down [rad]"
     )
-    gripper: Annotated[np.ndarray[Any, Any], Array("float64", "H")] = Field(
-        description="(H,) opening, 0 closed to 1 open"
-    )
+    gripper: Annotated[NDArray, Array("float64", "H")] = Field(description="(H,) opening, 0 closed to 1 open")
     rate_hz: PositiveFloat
     observed_at_s: FiniteFloat = Field(description="time of the observation that the chunk answers [s]")
     done_prob: Fraction | None = Field(default=None, description="the policy's belief that the step is done")

@@ -6,12 +6,11 @@ which convention. Inside hiervla there is one pixel convention; adapters for mod
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import numpy as np
 from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
 
-from hiervla.representations._arrays import Array
+from hiervla.representations._arrays import Array, NDArray
 from hiervla.representations._base import SCHEMA_VERSION, Fraction, Quaternion, Sha256, Typed, Vec3
 
 
@@ -126,7 +125,7 @@ class AffordanceMap(ArtifactBase):
     kind: Literal["affordance_map"] = "affordance_map"
     image: ImageRef
     label: str
-    values: Annotated[np.ndarray[Any, Any], Array("float32", "h", "w")]
+    values: Annotated[NDArray, Array("float32", "h", "w")]
 
     @model_validator(mode="after")
     def _distribution(self) -> AffordanceMap:
@@ -201,7 +200,7 @@ class ValueMap(ArtifactBase):
     label: str
     origin_w: Vec3 = Field(description="corner of the grid [m]")
     resolution_m: Annotated[float, Field(gt=0)]
-    values: Annotated[np.ndarray[Any, Any], Array("float32", "X", "Y", "Z")] = Field(description="higher is better")
+    values: Annotated[NDArray, Array("float32", "X", "Y", "Z")] = Field(description="higher is better")
 
 
 class Constraint(Typed):

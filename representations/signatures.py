@@ -99,9 +99,7 @@ class SkillSignature(Typed):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     params: tuple[Parameter, ...] = ()
     doc: str = Field(default="", description="one sentence that the planner reads")
-    accepts: tuple[str, ...] = Field(
-        default=("keypoints",), description="artifact kinds that the policy can use"
-    )
+    accepts: tuple[str, ...] = Field(default=("keypoints",), description="artifact kinds that the policy can use")
     preconditions: tuple[Condition, ...] = Field(
         default=(), description="what has to hold before; '{object}' stands for the argument of that name"
     )

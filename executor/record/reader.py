@@ -9,10 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
-from hiervla.executor.record.blobs import BlobStore, blob_name
 from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
 from hiervla.executor.record.light import AnyEvent, parse
 from hiervla.executor.record.lines import EVENTS_FILE, Line, LineError, decode_line, digest
@@ -28,6 +26,9 @@ from hiervla.representations.events import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from hiervla.executor.record.blobs import BlobStore
     from hiervla.executor.record.streams import Tick
 
 E = TypeVar("E", bound=EventBase)
@@ -53,7 +54,6 @@ class RunRecord:
         manifest: what was known before the run.
         lines: the events' envelopes, in order; each was checked against its crc and the chain.
         torn: the torn last line, which is not among ``lines``; None where the file ends cleanly.
-        blobs: images, depth and snapshots by hash.
     """
 
     def __init__(self, path: Path, manifest: Manifest, lines: tuple[Line, ...], torn: Tail | None) -> None:
@@ -61,7 +61,6 @@ class RunRecord:
         self.manifest = manifest
         self.lines = lines
         self.torn = torn
-        self.blobs = BlobStore(path)
 
     @classmethod
     def open(cls, path: Path | str) -> RunRecord:
@@ -82,6 +81,14 @@ class RunRecord:
             raise NotARecordError(path, error.strerror or str(error)) from None
         lines, torn = split_lines(path, events, digest(data))
         return cls(path, manifest, lines, torn)
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """Images, depth and snapshots by hash."""
+        # It brings numpy, which is not needed by those who only look at events.
+        from hiervla.executor.record.blobs import BlobStore
+
+        return BlobStore(self.path)
 
     @cached_property
     def closed(self) -> bool:
@@ -206,6 +213,10 @@ class RunRecord:
         Raises:
             BlobError: an image is missing or is not what was written.
         """
+        import numpy as np
+
+        from hiervla.executor.record.blobs import blob_name
+
         rgb = self.blobs.image(record.rgb_blob)
         depth_m = None
         if depth and record.depth_blob is not None:
@@ -240,6 +251,8 @@ class RunRecord:
         Raises:
             BlobError: an image is missing or is not what was written.
         """
+        import numpy as np
+
         return Observation(
             frames=tuple(self.frame(f) for f in event.frames),
             proprio=Proprioception(

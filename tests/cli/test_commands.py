@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_group
 
 from hiervla.cli import main
+from hiervla.cli.app import MODULES, make_app
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.representations import json_schemas
@@ -393,6 +395,18 @@ def test_help_loads_nothing_that_takes_time() -> None:
     slow = (*HEAVY, "numpy", "pydantic", "rich", "networkx", "PIL", "mcap", "pyarrow", "av", "h5py", "safetensors")
     assert loaded_by("--help", heavy=slow) == set()
     assert loaded_by("version", heavy=(*HEAVY, "numpy")) == set()
+
+
+def test_a_command_loads_itself_and_not_the_others() -> None:
+    modules = tuple(f"hiervla.cli.{name}" for name in MODULES)
+    assert loaded_by("version", heavy=modules) == {"hiervla.cli.looking"}
+    assert loaded_by("--help", heavy=modules) == loaded_by("vershion", heavy=modules) == set(modules)
+
+
+@pytest.mark.parametrize(("module", "names"), MODULES.items())
+def test_each_module_adds_the_commands_that_it_is_asked_for(module: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        assert tuple(get_group(make_app(name)).commands) == names, module
 
 
 def test_forks_stand_below_their_parents() -> None:
