@@ -64,7 +64,7 @@ def head(line: Line) -> Head:
     Raises:
         ValueError: the line holds no event.
     """
-    match, kind = _HEAD.match(line.event), _TYPE.search(line.event)
+    match, kind = line.match(_HEAD), line.search(_TYPE)
     if match is not None and kind is not None:
         name, parent, time_s, wall_time_s = match.groups()
         at = parent.decode() if parent else None
@@ -83,7 +83,7 @@ def parse(line: Line) -> AnyEvent:
     Raises:
         pydantic.ValidationError: it breaks the schema of its type.
     """
-    kind = _TYPE.search(line.event)
+    kind = line.search(_TYPE)
     if kind is None:
         return EVENT_ADAPTER.validate_json(line.event)
     return _class(kind[1].decode()).model_validate_json(line.event)  # type: ignore[return-value]  # classes of Event
@@ -95,10 +95,10 @@ def parse_light(line: Line) -> AnyEvent:
     Raises:
         pydantic.ValidationError: it breaks the schema of its type.
     """
-    kind = _TYPE.search(line.event)
+    kind = line.search(_TYPE)
     if kind is None or kind[1] not in _WITH_MAPS:
         return parse(line)
-    values = from_json(_without_arrays(line.event))
+    values = from_json(_without_arrays(line))
     try:
         _strip(values)
     except (AttributeError, KeyError, TypeError):
@@ -157,7 +157,7 @@ def chunk_facts(line: Line) -> ChunkFacts:
     Raises:
         pydantic.ValidationError: the line holds no chunk of this version.
     """
-    values = from_json(_without_arrays(line.event))
+    values = from_json(_without_arrays(line))
     try:
         chunk = values["chunk"]
         done, progress = chunk["done_prob"], chunk["progress"]
@@ -179,15 +179,15 @@ def chunk_facts(line: Line) -> ChunkFacts:
         return ChunkFacts.of(event)
 
 
-def _without_arrays(event: bytes) -> bytes:
-    """JSON with empty arrays: most of a plan's text, which nobody has to read to leave it out."""
-    parts, start = [], 0
-    while (found := event.find(_ARRAY, start)) >= 0:
-        parts.append(event[start : found + len(_ARRAY)])
-        start = event.find(b'"', found + len(_ARRAY))
+def _without_arrays(line: Line) -> bytes:
+    """An event's JSON with empty arrays: most of a plan's text, which nobody has to read to leave it out."""
+    parts, start = [], line.start
+    while (found := line.data.find(_ARRAY, start, line.stop)) >= 0:
+        parts.append(line.data[start : found + len(_ARRAY)])
+        start = line.data.find(b'"', found + len(_ARRAY), line.stop)
         if start < 0:
-            return event
-    return b"".join([*parts, event[start:]]) if parts else event
+            return line.event
+    return b"".join([*parts, line.data[start : line.stop]])
 
 
 def _strip(values: dict[str, Any]) -> None:

@@ -310,34 +310,34 @@ def split_lines(path: Path, data: bytes, first: str) -> tuple[tuple[Line, ...], 
     Raises:
         CorruptRecordError: names the first line that is not what was written, or does not follow the one before.
     """
-    *whole, rest = data.split(b"\n")
     lines: list[Line] = []
-    previous = first
-    for number, text in enumerate(whole, 1):
-        previous = _follow(path, lines, number, text, previous)
-    if not rest:
+    previous, start = first, 0
+    while (stop := data.find(b"\n", start)) >= 0:
+        previous = _follow(path, lines, data, start, stop, previous)
+        start = stop + 1
+    stop = len(data)
+    if start == stop:
         return tuple(lines), None
-    number = len(lines) + 1
-    try:
-        decode_line(rest)
-    except LineError:
-        if _is_whole_but_last_byte(rest):
-            raise CorruptRecordError(path, EVENTS_FILE, number, "its newline was changed") from None
-        return tuple(lines), Tail(number, len(rest))
+    if not _is_line(data, start, stop):
+        number = len(lines) + 1
+        if _is_line(data, start, stop - 1):
+            raise CorruptRecordError(path, EVENTS_FILE, number, "its newline was changed")
+        return tuple(lines), Tail(number, stop - start)
     # Only the newline is missing.
-    _follow(path, lines, number, rest, previous)
+    _follow(path, lines, data, start, stop, previous)
     return tuple(lines), None
 
 
 def event_type(line: Line) -> str:
     """The ``type`` of a line's event, without parsing it."""
-    match = _TYPE.search(line.event)
+    match = line.search(_TYPE)
     return match.group(1).decode() if match else ""
 
 
-def _follow(path: Path, lines: list[Line], number: int, text: bytes, previous: str) -> str:
+def _follow(path: Path, lines: list[Line], data: bytes, start: int, stop: int, previous: str) -> str:
+    number = len(lines) + 1
     try:
-        line = decode_line(text)
+        line = decode_line(data, start, stop)
     except LineError as error:
         raise CorruptRecordError(path, EVENTS_FILE, number, str(error)) from None
     if line.seq != number:
@@ -353,9 +353,9 @@ def _follow(path: Path, lines: list[Line], number: int, text: bytes, previous: s
     return line.digest
 
 
-def _is_whole_but_last_byte(rest: bytes) -> bool:
+def _is_line(data: bytes, start: int, stop: int) -> bool:
     try:
-        decode_line(rest[:-1])
+        decode_line(data, start, stop)
     except LineError:
         return False
     return True
