@@ -390,6 +390,12 @@ def test_looking_at_a_record_loads_no_simulator_and_no_weights(copy: Path, words
     assert loaded_by(words[0], "run", *words[1:]) == set()
 
 
+def test_looking_at_a_whole_run_loads_neither_arrays_nor_what_draws(copy: Path) -> None:
+    # Each takes as long to load as most records to read.
+    assert loaded_by("inspect", "run", heavy=("numpy", "rich", "json.scanner")) == {"json.scanner"}
+    assert loaded_by("inspect", "run", "--json", heavy=("numpy", "rich")) == set()
+
+
 def test_help_loads_nothing_that_takes_time() -> None:
     # What the command line stands on took 0.1 s of CPU when it was chosen; each of these takes as long or longer.
     slow = (*HEAVY, "numpy", "pydantic", "rich", "networkx", "PIL", "mcap", "pyarrow", "av", "h5py", "safetensors")
