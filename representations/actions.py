@@ -1,8 +1,7 @@
 """What moves the robot: action chunks from policies, joint commands from controllers."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
@@ -26,7 +25,7 @@ class JointCommand(Typed):
     time_s: float = Field(description="time at which the tick starts on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _same_length(self) -> JointCommand:
+    def _same_length(self) -> Self:
         if self.q.shape != self.dq.shape:
             raise ValueError(f"q is {self.q.shape}, but dq is {self.dq.shape}")
         return self
@@ -55,7 +54,7 @@ class ActionChunk(Typed):
     )
 
     @model_validator(mode="after")
-    def _same_horizon(self) -> ActionChunk:
+    def _same_horizon(self) -> Self:
         if not len(self.positions) == len(self.yaws) == len(self.gripper) or len(self.positions) == 0:
             raise ValueError("positions, yaws and gripper need the same, non-zero horizon")
         return self

@@ -4,9 +4,8 @@ Field names that start with ``wall_`` (and ``latency_s`` in a provenance) are me
 else is a function of the inputs and the seed, so two runs with the same seed agree on it.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
 
@@ -345,7 +344,7 @@ class CorrectionGiven(EventBase):
     outcome: StepOutcome | None = Field(default=None, description="how the step is taken to have ended")
 
     @model_validator(mode="after")
-    def _one(self) -> CorrectionGiven:
+    def _one(self) -> Self:
         given = [n for n in ("text", "plan", "step", "verdict", "chunk", "outcome") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"a correction is one of text, plan, step, verdict, chunk, outcome; this one has {given}")

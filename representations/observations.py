@@ -1,10 +1,9 @@
 """What the robot senses: camera frames and proprioception. Nothing here is privileged."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
 import hashlib
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -33,7 +32,7 @@ class CameraFrame(Typed):
     time_s: FiniteFloat = Field(description="time of exposure on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _consistent(self) -> CameraFrame:
+    def _consistent(self) -> Self:
         import numpy as np
 
         if self.depth_m is not None and self.depth_m.shape != self.rgb.shape[:2]:
@@ -116,7 +115,7 @@ class Observation(Typed):
     time_s: FiniteFloat = Field(description="time on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _unique(self) -> Observation:
+    def _unique(self) -> Self:
         names = [f.name for f in self.frames]
         if len(set(names)) != len(names):
             raise ValueError(f"two frames have the same camera name: {names}")

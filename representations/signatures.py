@@ -1,7 +1,6 @@
 """The typed signature of a skill: what the planner is shown, the grammar is made from and the docs list."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
 import math
 import re
 from collections.abc import Mapping

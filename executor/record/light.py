@@ -26,10 +26,24 @@ EVENT_CLASSES: dict[str, type[EventBase]] = {
 }
 """The event classes that this version knows, by their ``type``."""
 
-_HEAD = re.compile(rb'\{"id":"(e\d+)","parent":(?:null|"(e\d+)"),"time_s":([-+.\deE]+),"wall_time_s":([-+.\deE]+),')
+_HEAD = re.compile(
+    rb'\{"id":"(e\d+)","parent":(?:null|"(e\d+)"),"time_s":([-+.\deE]+),"wall_time_s":([-+.\deE]+),'
+    rb'"version":\d+,"type":"([a-z_\d]+)"'
+)
 _TYPE = re.compile(rb'"type":"([a-z_\d]+)"')
 _WITH_MAPS = frozenset({b"plan_proposed", b"step_started", b"grounded"})
 _ARRAY = b'"zlib_base64":"'
+
+# A map up to its array, as pydantic writes it. Quotes inside a text are escaped, so that none of this stands in one.
+_ARTIFACT = b'{"version":1,"provenance":'
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = rb'\{(?:[^{}"]++|%b)*+\}' % _TEXT
+_NESTED = rb'(?:[^{}"]++|%b|%b)' % (_TEXT, _FLAT)
+_MAP = re.compile(
+    rb'\{"version":1,"provenance":(?:null|\{%b*+\}),"kind":"(?:affordance_map|value_map)",%b*?"values":\{%b*?%b'
+    % (_NESTED, _NESTED, _NESTED, _ARRAY)
+)
+_MAP_KINDS = tuple(f'"{kind}"'.encode() for kind in MAP_KINDS)
 
 
 class UnknownEvent(EventBase):
@@ -64,11 +78,11 @@ def head(line: Line) -> Head:
     Raises:
         ValueError: the line holds no event.
     """
-    match, kind = line.match(_HEAD), line.search(_TYPE)
-    if match is not None and kind is not None:
-        name, parent, time_s, wall_time_s = match.groups()
+    match = line.match(_HEAD)
+    if match is not None:
+        name, parent, time_s, wall_time_s, kind = match.groups()
         at = parent.decode() if parent else None
-        return Head(name.decode(), at, float(time_s), float(wall_time_s), kind[1].decode())
+        return Head(name.decode(), at, float(time_s), float(wall_time_s), kind.decode())
     values = from_json(line.event)
     try:
         parent = values.get("parent")
@@ -98,12 +112,15 @@ def parse_light(line: Line) -> AnyEvent:
     kind = line.search(_TYPE)
     if kind is None or kind[1] not in _WITH_MAPS:
         return parse(line)
-    values = from_json(_without_arrays(line))
-    try:
-        _strip(values)
-    except (AttributeError, KeyError, TypeError):
-        return parse(line)  # which says what is wrong with it
-    return _class(values["type"]).model_validate_json(to_json(values))  # type: ignore[return-value]  # as above
+    event_class, light = _class(kind[1].decode()), _without_maps(line)
+    if light is None:
+        values = from_json(_without_arrays(line))
+        try:
+            _strip(values)
+        except (AttributeError, KeyError, TypeError):
+            return parse(line)  # which says what is wrong with it
+        event_class, light = _class(values["type"]), to_json(values)
+    return event_class.model_validate_json(light)  # type: ignore[return-value]  # as above
 
 
 def _class(kind: str) -> type[EventBase]:
@@ -190,16 +207,37 @@ def _without_arrays(line: Line) -> bytes:
     return b"".join([*parts, line.data[start : line.stop]])
 
 
+def _without_maps(line: Line) -> bytes | None:
+    """An event's JSON without its maps, which are cut out as they stand; None if they have another form than ours.
+
+    To parse a plan's JSON, leave them out of the values and write the rest again takes as long as to validate it.
+    """
+    data, start, parts = line.data, line.start, []
+    while (array := data.find(_ARRAY, start, line.stop)) >= 0:
+        array += len(_ARRAY)
+        begin, end = data.rfind(_ARTIFACT, start, array), data.find(b'"', array, line.stop)
+        if begin < 0 or not _MAP.fullmatch(data, begin, array) or not data.startswith(b'"}}', end):
+            return None
+        before, start = data[start:begin], end + len(b'"}}')
+        if before.endswith(b","):
+            before = before[:-1]
+        elif data.startswith(b",", start):
+            start += 1
+        parts.append(before)
+    text = b"".join([*parts, data[start : line.stop]])
+    return None if any(kind in text for kind in _MAP_KINDS) else text
+
+
 def _strip(values: dict[str, Any]) -> None:
     if values["type"] == "grounded":
-        values["artifacts"] = _without_maps(values["artifacts"])
+        values["artifacts"] = _no_maps(values["artifacts"])
         return
     steps = [values["step"]] if values["type"] == "step_started" else values["plan"]["steps"]
     for step in steps:
-        step["artifacts"] = _without_maps(step["artifacts"])
+        step["artifacts"] = _no_maps(step["artifacts"])
     if values["type"] == "plan_proposed":
-        values["plan"]["scene"] = _without_maps(values["plan"]["scene"])
+        values["plan"]["scene"] = _no_maps(values["plan"]["scene"])
 
 
-def _without_maps(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _no_maps(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [a for a in artifacts if a["kind"] not in MAP_KINDS]
