@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -430,13 +431,22 @@ def test_forks_stand_below_their_parents() -> None:
     ]  # fmt: skip
 
 
-def test_a_process_that_planned_motions_ends_without_a_word() -> None:
+def test_a_look_leaves_the_process_as_it_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    assert gc.isenabled()
+    assert main(["inspect", str(copy)]) == 0
+    assert "pick up the red mug" in capsys.readouterr().out
+    assert gc.isenabled() and dict(os.environ) == before
+
+
+@pytest.mark.parametrize("words", [("--help",), ("inspect", "run")])
+def test_a_process_that_planned_motions_ends_without_a_word(copy: Path, words: tuple[str, ...]) -> None:
     # The library behind them counts what is left when the interpreter ends, and tells the user of it.
     code = (
         "import ruckig, sys; from hiervla.cli import main\n"
         "class Ring: pass\n"
         "ring = Ring(); ring.ring, ring.motion = ring, ruckig.Ruckig(7, 0.02)\n"
-        "sys.exit(main(['--help']))"
+        f"sys.exit(main({list(words)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
