@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 EVENTS_FILE = "events.jsonl"
 
@@ -40,7 +40,7 @@ class Line:
     seq: int
     prev: str
     digest: str
-    data: bytes
+    data: bytes = field(repr=False)
     start: int
     stop: int
 
