@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ConfigDict
 from pydantic_core import from_json, to_json
@@ -61,8 +61,7 @@ class UnknownEvent(EventBase):
 AnyEvent = Event | UnknownEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What every event begins with, without parsing the rest."""
 
     id: str
