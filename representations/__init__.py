@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiervla.representations._arrays import Array
-from hiervla.representations._base import SCHEMA_VERSION, Typed
+from hiervla.representations._base import SCHEMA_VERSION, Typed, build_types
 from hiervla.representations.actions import ActionChunk, JointCommand
 from hiervla.representations.artifacts import (
     ARTIFACT_ADAPTER,
@@ -96,5 +96,6 @@ __all__ = [
     "Waypoint3D",
     "Waypoints2D",
     "Waypoints3D",
+    "build_types",
     "json_schemas",
 ]

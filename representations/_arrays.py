@@ -5,12 +5,19 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    NDArray = np.ndarray[Any, Any]
+else:
+    # numpy takes longer to load than most records to read, and pydantic asks nothing of a field's class but its Array.
+    NDArray = object
 
 # A zip bomb in a record must not take the reader's memory with it.
 _MAX_BYTES = 256 * 1024 * 1024
@@ -18,7 +25,7 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Array:
-    """Annotation for an array field: ``Annotated[np.ndarray, Array("float64", 4, 4)]``.
+    """Annotation for an array field: ``Annotated[NDArray, Array("float64", 4, 4)]``.
 
     A shape entry is a number, or a letter that stands for any length. Validation copies the input unless it is
     already read-only, checks dtype kind, shape and (for floats, unless ``allow_nan``) finiteness, and returns a
@@ -34,12 +41,14 @@ class Array:
         object.__setattr__(self, "shape", tuple(shape))
         object.__setattr__(self, "allow_nan", allow_nan)
 
-    def check(self, value: Any) -> np.ndarray[Any, Any]:
+    def check(self, value: Any) -> NDArray:
         """Return ``value`` as a read-only array of this annotation.
 
         Raises:
             ValueError: the value is no array or has the wrong dtype, shape, or a NaN or infinity.
         """
+        import numpy as np
+
         want = np.dtype(self.dtype)
         if isinstance(value, dict):
             value = _decode(value)
@@ -66,9 +75,7 @@ class Array:
             serialization=core_schema.plain_serializer_function_ser_schema(_encode, when_used="json"),
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describe the JSON form, with dtype and shape spelled out."""
         shape = ", ".join(map(str, self.shape))
         return {
@@ -89,7 +96,9 @@ class Array:
         }
 
 
-def _encode(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _encode(array: NDArray) -> dict[str, Any]:
+    import numpy as np
+
     data = zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
     return {
         "dtype": str(array.dtype),
@@ -98,7 +107,9 @@ def _encode(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _decode(value: dict[str, Any]) -> np.ndarray[Any, Any]:
+def _decode(value: dict[str, Any]) -> NDArray:
+    import numpy as np
+
     if set(value) != {"dtype", "shape", "zlib_base64"}:
         raise ValueError("an encoded array has exactly the keys dtype, shape, zlib_base64")
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -20,7 +19,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Typed(BaseModel):
     """Frozen, strict base model; equality is by content, arrays included."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+    # Built when first used: who looks at a record needs few types, and building all takes as long as reading it.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, defer_build=True)
 
     def __eq__(self, other: object) -> bool:
         """Compare by type and content; arrays are compared element by element, with dtype."""
@@ -55,7 +55,17 @@ class Typed(BaseModel):
         return type(self).model_validate({**values, **changes})
 
 
+def build_types() -> None:
+    """Build every type that is loaded now: a control loop does not want to wait for it at the first use of one."""
+    waiting: list[type[Typed]] = [Typed]
+    for kind in waiting:
+        kind.model_rebuild(raise_errors=False)
+        waiting += kind.__subclasses__()
+
+
 def _equal(a: Any, b: Any) -> bool:
+    import numpy as np
+
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return (
             isinstance(a, np.ndarray)

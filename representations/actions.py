@@ -1,13 +1,11 @@
 """What moves the robot: action chunks from policies, joint commands from controllers."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import Annotated, Literal, Self
 
-from typing import Annotated, Any, Literal
-
-import numpy as np
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
-from hiervla.representations._arrays import Array
+from hiervla.representations._arrays import Array, NDArray
 from hiervla.representations._base import Fraction, Typed
 
 
@@ -17,17 +15,17 @@ class JointCommand(Typed):
     Values are not required to be finite here: the safety envelope has to be able to receive, and refuse, a NaN.
     """
 
-    q: Annotated[np.ndarray[Any, Any], Array("float64", "J", allow_nan=True)] = Field(
+    q: Annotated[NDArray, Array("float64", "J", allow_nan=True)] = Field(
         description="(J,) target joint positions at the end of the tick [rad]"
     )
-    dq: Annotated[np.ndarray[Any, Any], Array("float64", "J", allow_nan=True)] = Field(
+    dq: Annotated[NDArray, Array("float64", "J", allow_nan=True)] = Field(
         description="(J,) target joint velocities at the end of the tick [rad/s]"
     )
     gripper_width_m: float = Field(description="target distance between the finger pads [m]")
     time_s: float = Field(description="time at which the tick starts on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _same_length(self) -> JointCommand:
+    def _same_length(self) -> Self:
         if self.q.shape != self.dq.shape:
             raise ValueError(f"q is {self.q.shape}, but dq is {self.dq.shape}")
         return self
@@ -41,15 +39,11 @@ class ActionChunk(Typed):
 
     space: Literal["ee_pose"] = "ee_pose"
     frame: Literal["world"] = "world"
-    positions: Annotated[np.ndarray[Any, Any], Array("float64", "H", 3)] = Field(
-        description="(H, 3) tool centre point [m]"
-    )
-    yaws: Annotated[np.ndarray[Any, Any], Array("float64", "H")] = Field(
+    positions: Annotated[NDArray, Array("float64", "H", 3)] = Field(description="(H, 3) tool centre point [m]")
+    yaws: Annotated[NDArray, Array("float64", "H")] = Field(
         description="(H,) finger-closing axis about world z, top-down [rad]"
     )
-    gripper: Annotated[np.ndarray[Any, Any], Array("float64", "H")] = Field(
-        description="(H,) opening, 0 closed to 1 open"
-    )
+    gripper: Annotated[NDArray, Array("float64", "H")] = Field(description="(H,) opening, 0 closed to 1 open")
     rate_hz: PositiveFloat
     observed_at_s: FiniteFloat = Field(description="time of the observation that the chunk answers [s]")
     done_prob: Fraction | None = Field(default=None, description="the policy's belief that the step is done")
@@ -60,7 +54,7 @@ class ActionChunk(Typed):
     )
 
     @model_validator(mode="after")
-    def _same_horizon(self) -> ActionChunk:
+    def _same_horizon(self) -> Self:
         if not len(self.positions) == len(self.yaws) == len(self.gripper) or len(self.positions) == 0:
             raise ValueError("positions, yaws and gripper need the same, non-zero horizon")
         return self

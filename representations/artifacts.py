@@ -4,14 +4,12 @@ Every artifact that speaks of pixels carries an :class:`ImageRef` that says whic
 which convention. Inside hiervla there is one pixel convention; adapters for model families translate at the door.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import Annotated, Literal, Self, get_args
 
-from typing import Annotated, Any, Literal, get_args
-
-import numpy as np
 from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt, TypeAdapter, model_validator
 
-from hiervla.representations._arrays import Array
+from hiervla.representations._arrays import Array, NDArray
 from hiervla.representations._base import SCHEMA_VERSION, Fraction, Quaternion, Sha256, Typed, Vec3
 
 
@@ -67,7 +65,7 @@ class SubtaskList(ArtifactBase):
     )
 
     @model_validator(mode="after")
-    def _indices(self) -> SubtaskList:
+    def _indices(self) -> Self:
         n = len(self.subtasks)
         for later, earlier in self.depends_on:
             if not earlier < later < n:
@@ -83,7 +81,7 @@ class Keypoints(ArtifactBase):
     points: tuple[Keypoint, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _inside(self) -> Keypoints:
+    def _inside(self) -> Self:
         for p in self.points:
             _check_inside(self.image, p.u, p.v, f"keypoint '{p.label}'")
         return self
@@ -108,7 +106,7 @@ class Boxes(ArtifactBase):
     boxes: tuple[Box, ...]
 
     @model_validator(mode="after")
-    def _ordered(self) -> Boxes:
+    def _ordered(self) -> Self:
         for b in self.boxes:
             if not (b.u_min < b.u_max and b.v_min < b.v_max):
                 raise ValueError(f"box '{b.label}' is empty or has its corners swapped")
@@ -126,10 +124,10 @@ class AffordanceMap(ArtifactBase):
     kind: Literal["affordance_map"] = "affordance_map"
     image: ImageRef
     label: str
-    values: Annotated[np.ndarray[Any, Any], Array("float32", "h", "w")]
+    values: Annotated[NDArray, Array("float32", "h", "w")]
 
     @model_validator(mode="after")
-    def _distribution(self) -> AffordanceMap:
+    def _distribution(self) -> Self:
         if self.values.size == 0 or (self.values < 0).any() or abs(float(self.values.sum()) - 1.0) > 1e-3:
             raise ValueError("values are no distribution: negative, or the sum is not 1")
         return self
@@ -151,7 +149,7 @@ class Waypoints2D(ArtifactBase):
     points: tuple[Waypoint2D, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _inside(self) -> Waypoints2D:
+    def _inside(self) -> Self:
         for i, p in enumerate(self.points):
             _check_inside(self.image, p.u, p.v, f"waypoint {i}")
         return self
@@ -165,7 +163,7 @@ class Waypoint3D(Typed):
     gripper: Literal["open", "close", "keep"] = "keep"
 
     @model_validator(mode="after")
-    def _unit(self) -> Waypoint3D:
+    def _unit(self) -> Self:
         if self.quaternion_wxyz is not None and abs(sum(c * c for c in self.quaternion_wxyz) - 1.0) > 1e-3:
             raise ValueError("quaternion_wxyz is not a unit quaternion")
         return self
@@ -201,7 +199,7 @@ class ValueMap(ArtifactBase):
     label: str
     origin_w: Vec3 = Field(description="corner of the grid [m]")
     resolution_m: Annotated[float, Field(gt=0)]
-    values: Annotated[np.ndarray[Any, Any], Array("float32", "X", "Y", "Z")] = Field(description="higher is better")
+    values: Annotated[NDArray, Array("float32", "X", "Y", "Z")] = Field(description="higher is better")
 
 
 class Constraint(Typed):
@@ -239,7 +237,7 @@ class Constraints(ArtifactBase):
     )
 
     @model_validator(mode="after")
-    def _known(self) -> Constraints:
+    def _known(self) -> Self:
         for c in self.constraints:
             if c.keypoint >= len(self.keypoints):
                 raise ValueError(f"constraint '{c}' speaks of none of the {len(self.keypoints)} keypoints")

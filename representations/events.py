@@ -4,10 +4,8 @@ Field names that start with ``wall_`` (and ``latency_s`` in a provenance) are me
 else is a function of the inputs and the seed, so two runs with the same seed agree on it.
 """
 
-from __future__ import annotations
-
-from functools import cache
-from typing import Annotated, Any, Literal, get_args
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, model_validator
 
@@ -20,9 +18,6 @@ from hiervla.representations.scene import SeenThing
 
 class EventBase(Typed):
     """What every event has."""
-
-    # Who reads a record parses few kinds of event, and building all of them is a tenth of the time of a look.
-    model_config = ConfigDict(defer_build=True)
 
     id: str = Field(description="'e' and the sequence number, unique in its run")
     parent: str | None = Field(default=None, description="id of the event that this one belongs to")
@@ -349,7 +344,7 @@ class CorrectionGiven(EventBase):
     outcome: StepOutcome | None = Field(default=None, description="how the step is taken to have ended")
 
     @model_validator(mode="after")
-    def _one(self) -> CorrectionGiven:
+    def _one(self) -> Self:
         given = [n for n in ("text", "plan", "step", "verdict", "chunk", "outcome") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"a correction is one of text, plan, step, verdict, chunk, outcome; this one has {given}")
@@ -428,10 +423,3 @@ Event = Annotated[
 
 EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 """Parses any event: ``EVENT_ADAPTER.validate_json(line)``."""
-
-
-@cache
-def build_events() -> None:
-    """Build all classes of events now, once: who writes them in a control loop does not want to wait for it there."""
-    for event_class in get_args(get_args(Event)[0]):
-        event_class.model_rebuild()

@@ -1,15 +1,13 @@
 """What the robot senses: camera frames and proprioception. Nothing here is privileged."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
 import hashlib
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Self
 
-import numpy as np
 from pydantic import Field, FiniteFloat, model_validator
 
-from hiervla.representations._arrays import Array
+from hiervla.representations._arrays import Array, NDArray
 from hiervla.representations._base import Typed
 from hiervla.representations.errors import CameraError
 
@@ -22,21 +20,21 @@ class CameraFrame(Typed):
     """
 
     name: str = Field(min_length=1, description="camera name, such as 'front' or 'wrist'")
-    rgb: Annotated[np.ndarray[Any, Any], Array("uint8", "H", "W", 3)] = Field(description="(H, W, 3) sRGB")
-    depth_m: Annotated[np.ndarray[Any, Any], Array("float32", "H", "W", allow_nan=True)] | None = Field(
+    rgb: Annotated[NDArray, Array("uint8", "H", "W", 3)] = Field(description="(H, W, 3) sRGB")
+    depth_m: Annotated[NDArray, Array("float32", "H", "W", allow_nan=True)] | None = Field(
         default=None,
         description="(H, W) distance along the optical axis [m]; 0 or NaN where there is no return",
     )
-    K: Annotated[np.ndarray[Any, Any], Array("float64", 3, 3)] = Field(
-        description="(3, 3) pinhole intrinsics [px]"
-    )
-    T_world_camera: Annotated[np.ndarray[Any, Any], Array("float64", 4, 4)] = Field(
+    K: Annotated[NDArray, Array("float64", 3, 3)] = Field(description="(3, 3) pinhole intrinsics [px]")
+    T_world_camera: Annotated[NDArray, Array("float64", 4, 4)] = Field(
         description="(4, 4) maps points in the camera frame to the world frame"
     )
     time_s: FiniteFloat = Field(description="time of exposure on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _consistent(self) -> CameraFrame:
+    def _consistent(self) -> Self:
+        import numpy as np
+
         if self.depth_m is not None and self.depth_m.shape != self.rgb.shape[:2]:
             raise ValueError(f"depth_m is {self.depth_m.shape}, but rgb is {self.rgb.shape[:2]}")
         if self.K[0, 0] <= 0 or self.K[1, 1] <= 0:
@@ -59,11 +57,13 @@ class CameraFrame(Typed):
     @cached_property
     def sha256(self) -> str:
         """Content address of the colour image: hash of its shape and pixels."""
+        import numpy as np
+
         digest = hashlib.sha256(repr(self.rgb.shape).encode())
         digest.update(np.ascontiguousarray(self.rgb).data)
         return digest.hexdigest()
 
-    def require_depth(self) -> np.ndarray[Any, Any]:
+    def require_depth(self) -> NDArray:
         """Depth image (H, W) float32 [m].
 
         Raises:
@@ -81,13 +81,9 @@ class CameraFrame(Typed):
 class Proprioception(Typed):
     """What the arm senses of itself."""
 
-    q: Annotated[np.ndarray[Any, Any], Array("float64", "J")] = Field(
-        description="(J,) joint positions [rad]"
-    )
-    dq: Annotated[np.ndarray[Any, Any], Array("float64", "J")] = Field(
-        description="(J,) joint velocities [rad/s]"
-    )
-    T_world_ee: Annotated[np.ndarray[Any, Any], Array("float64", 4, 4)] = Field(
+    q: Annotated[NDArray, Array("float64", "J")] = Field(description="(J,) joint positions [rad]")
+    dq: Annotated[NDArray, Array("float64", "J")] = Field(description="(J,) joint velocities [rad/s]")
+    T_world_ee: Annotated[NDArray, Array("float64", 4, 4)] = Field(
         description="(4, 4) pose of the tool centre point, from forward kinematics of q"
     )
     gripper_width_m: FiniteFloat = Field(description="distance between the finger pads [m]")
@@ -95,13 +91,17 @@ class Proprioception(Typed):
     time_s: FiniteFloat = Field(description="time of the measurement on the world's clock [s]")
 
     @property
-    def ee_position(self) -> np.ndarray[Any, Any]:
+    def ee_position(self) -> NDArray:
         """(3,) tool centre point in the world frame [m]."""
+        import numpy as np
+
         return np.asarray(self.T_world_ee[:3, 3])
 
     @property
     def ee_yaw(self) -> float:
         """Direction of the finger-closing axis about world z, in (-pi/2, pi/2] [rad]; 0 is along world y."""
+        import numpy as np
+
         axis = self.T_world_ee[:3, 1]
         yaw = float(np.arctan2(-axis[0], axis[1]))
         return float((yaw + np.pi / 2) % np.pi - np.pi / 2)
@@ -115,7 +115,7 @@ class Observation(Typed):
     time_s: FiniteFloat = Field(description="time on the world's clock [s]")
 
     @model_validator(mode="after")
-    def _unique(self) -> Observation:
+    def _unique(self) -> Self:
         names = [f.name for f in self.frames]
         if len(set(names)) != len(names):
             raise ValueError(f"two frames have the same camera name: {names}")

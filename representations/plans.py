@@ -1,8 +1,7 @@
 """Plans: ordered, typed steps with dependencies, and which of them are done."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Literal
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,7 +62,7 @@ class Plan(Typed):
     provenance: Provenance | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Plan:
+    def _consistent(self) -> Self:
         ids = [s.id for s in self.steps]
         if len(set(ids)) != len(ids):
             raise ValueError(f"two steps have the same id: {ids}")
@@ -88,7 +87,7 @@ class Plan(Typed):
             raise ValueError(f"step {after} is ordered before {before}, on which it depends")
         return self
 
-    def graph(self) -> nx.DiGraph[str]:
+    def graph(self) -> "nx.DiGraph[str]":
         """Dependencies as a directed graph; an edge leads from a step to one that needs it."""
         import networkx as nx
 

@@ -1,7 +1,6 @@
 """The typed signature of a skill: what the planner is shown, the grammar is made from and the docs list."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: pydantic would compile and evaluate every annotation once more.
 import math
 import re
 from collections.abc import Mapping
@@ -99,9 +98,7 @@ class SkillSignature(Typed):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     params: tuple[Parameter, ...] = ()
     doc: str = Field(default="", description="one sentence that the planner reads")
-    accepts: tuple[str, ...] = Field(
-        default=("keypoints",), description="artifact kinds that the policy can use"
-    )
+    accepts: tuple[str, ...] = Field(default=("keypoints",), description="artifact kinds that the policy can use")
     preconditions: tuple[Condition, ...] = Field(
         default=(), description="what has to hold before; '{object}' stands for the argument of that name"
     )

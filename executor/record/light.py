@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ConfigDict
 from pydantic_core import from_json, to_json
@@ -26,10 +26,24 @@ EVENT_CLASSES: dict[str, type[EventBase]] = {
 }
 """The event classes that this version knows, by their ``type``."""
 
-_HEAD = re.compile(rb'\{"id":"(e\d+)","parent":(?:null|"(e\d+)"),"time_s":([-+.\deE]+),"wall_time_s":([-+.\deE]+),')
+_HEAD = re.compile(
+    rb'\{"id":"(e\d+)","parent":(?:null|"(e\d+)"),"time_s":([-+.\deE]+),"wall_time_s":([-+.\deE]+),'
+    rb'"version":\d+,"type":"([a-z_\d]+)"'
+)
 _TYPE = re.compile(rb'"type":"([a-z_\d]+)"')
 _WITH_MAPS = frozenset({b"plan_proposed", b"step_started", b"grounded"})
 _ARRAY = b'"zlib_base64":"'
+
+# A map up to its array, as pydantic writes it. Quotes inside a text are escaped, so that none of this stands in one.
+_ARTIFACT = b'{"version":1,"provenance":'
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = rb'\{(?:[^{}"]++|%b)*+\}' % _TEXT
+_NESTED = rb'(?:[^{}"]++|%b|%b)' % (_TEXT, _FLAT)
+_MAP = re.compile(
+    rb'\{"version":1,"provenance":(?:null|\{%b*+\}),"kind":"(?:affordance_map|value_map)",%b*?"values":\{%b*?%b'
+    % (_NESTED, _NESTED, _NESTED, _ARRAY)
+)
+_MAP_KINDS = tuple(f'"{kind}"'.encode() for kind in MAP_KINDS)
 
 
 class UnknownEvent(EventBase):
@@ -47,8 +61,7 @@ class UnknownEvent(EventBase):
 AnyEvent = Event | UnknownEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What every event begins with, without parsing the rest."""
 
     id: str
@@ -64,11 +77,11 @@ def head(line: Line) -> Head:
     Raises:
         ValueError: the line holds no event.
     """
-    match, kind = _HEAD.match(line.event), _TYPE.search(line.event)
-    if match is not None and kind is not None:
-        name, parent, time_s, wall_time_s = match.groups()
+    match = line.match(_HEAD)
+    if match is not None:
+        name, parent, time_s, wall_time_s, kind = match.groups()
         at = parent.decode() if parent else None
-        return Head(name.decode(), at, float(time_s), float(wall_time_s), kind[1].decode())
+        return Head(name.decode(), at, float(time_s), float(wall_time_s), kind.decode())
     values = from_json(line.event)
     try:
         parent = values.get("parent")
@@ -83,7 +96,7 @@ def parse(line: Line) -> AnyEvent:
     Raises:
         pydantic.ValidationError: it breaks the schema of its type.
     """
-    kind = _TYPE.search(line.event)
+    kind = line.search(_TYPE)
     if kind is None:
         return EVENT_ADAPTER.validate_json(line.event)
     return _class(kind[1].decode()).model_validate_json(line.event)  # type: ignore[return-value]  # classes of Event
@@ -95,15 +108,18 @@ def parse_light(line: Line) -> AnyEvent:
     Raises:
         pydantic.ValidationError: it breaks the schema of its type.
     """
-    kind = _TYPE.search(line.event)
+    kind = line.search(_TYPE)
     if kind is None or kind[1] not in _WITH_MAPS:
         return parse(line)
-    values = from_json(_without_arrays(line.event))
-    try:
-        _strip(values)
-    except (AttributeError, KeyError, TypeError):
-        return parse(line)  # which says what is wrong with it
-    return _class(values["type"]).model_validate_json(to_json(values))  # type: ignore[return-value]  # as above
+    event_class, light = _class(kind[1].decode()), _without_maps(line)
+    if light is None:
+        values = from_json(_without_arrays(line))
+        try:
+            _strip(values)
+        except (AttributeError, KeyError, TypeError):
+            return parse(line)  # which says what is wrong with it
+        event_class, light = _class(values["type"]), to_json(values)
+    return event_class.model_validate_json(light)  # type: ignore[return-value]  # as above
 
 
 def _class(kind: str) -> type[EventBase]:
@@ -157,7 +173,7 @@ def chunk_facts(line: Line) -> ChunkFacts:
     Raises:
         pydantic.ValidationError: the line holds no chunk of this version.
     """
-    values = from_json(_without_arrays(line.event))
+    values = from_json(_without_arrays(line))
     try:
         chunk = values["chunk"]
         done, progress = chunk["done_prob"], chunk["progress"]
@@ -179,27 +195,48 @@ def chunk_facts(line: Line) -> ChunkFacts:
         return ChunkFacts.of(event)
 
 
-def _without_arrays(event: bytes) -> bytes:
-    """JSON with empty arrays: most of a plan's text, which nobody has to read to leave it out."""
-    parts, start = [], 0
-    while (found := event.find(_ARRAY, start)) >= 0:
-        parts.append(event[start : found + len(_ARRAY)])
-        start = event.find(b'"', found + len(_ARRAY))
+def _without_arrays(line: Line) -> bytes:
+    """An event's JSON with empty arrays: most of a plan's text, which nobody has to read to leave it out."""
+    parts, start = [], line.start
+    while (found := line.data.find(_ARRAY, start, line.stop)) >= 0:
+        parts.append(line.data[start : found + len(_ARRAY)])
+        start = line.data.find(b'"', found + len(_ARRAY), line.stop)
         if start < 0:
-            return event
-    return b"".join([*parts, event[start:]]) if parts else event
+            return line.event
+    return b"".join([*parts, line.data[start : line.stop]])
+
+
+def _without_maps(line: Line) -> bytes | None:
+    """An event's JSON without its maps, which are cut out as they stand; None if they have another form than ours.
+
+    To parse a plan's JSON, leave them out of the values and write the rest again takes as long as to validate it.
+    """
+    data, start, parts = line.data, line.start, []
+    while (array := data.find(_ARRAY, start, line.stop)) >= 0:
+        array += len(_ARRAY)
+        begin, end = data.rfind(_ARTIFACT, start, array), data.find(b'"', array, line.stop)
+        if begin < 0 or not _MAP.fullmatch(data, begin, array) or not data.startswith(b'"}}', end):
+            return None
+        before, start = data[start:begin], end + len(b'"}}')
+        if before.endswith(b","):
+            before = before[:-1]
+        elif data.startswith(b",", start):
+            start += 1
+        parts.append(before)
+    text = b"".join([*parts, data[start : line.stop]])
+    return None if any(kind in text for kind in _MAP_KINDS) else text
 
 
 def _strip(values: dict[str, Any]) -> None:
     if values["type"] == "grounded":
-        values["artifacts"] = _without_maps(values["artifacts"])
+        values["artifacts"] = _no_maps(values["artifacts"])
         return
     steps = [values["step"]] if values["type"] == "step_started" else values["plan"]["steps"]
     for step in steps:
-        step["artifacts"] = _without_maps(step["artifacts"])
+        step["artifacts"] = _no_maps(step["artifacts"])
     if values["type"] == "plan_proposed":
-        values["plan"]["scene"] = _without_maps(values["plan"]["scene"])
+        values["plan"]["scene"] = _no_maps(values["plan"]["scene"])
 
 
-def _without_maps(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _no_maps(artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [a for a in artifacts if a["kind"] not in MAP_KINDS]

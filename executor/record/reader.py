@@ -9,10 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from pydantic import ValidationError
 
-from hiervla.executor.record.blobs import BlobStore, blob_name
 from hiervla.executor.record.errors import BlobError, CorruptRecordError, NotARecordError
 from hiervla.executor.record.light import AnyEvent, parse
 from hiervla.executor.record.lines import EVENTS_FILE, Line, LineError, decode_line, digest
@@ -28,6 +26,9 @@ from hiervla.representations.events import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from hiervla.executor.record.blobs import BlobStore
     from hiervla.executor.record.streams import Tick
 
 E = TypeVar("E", bound=EventBase)
@@ -53,7 +54,6 @@ class RunRecord:
         manifest: what was known before the run.
         lines: the events' envelopes, in order; each was checked against its crc and the chain.
         torn: the torn last line, which is not among ``lines``; None where the file ends cleanly.
-        blobs: images, depth and snapshots by hash.
     """
 
     def __init__(self, path: Path, manifest: Manifest, lines: tuple[Line, ...], torn: Tail | None) -> None:
@@ -61,7 +61,6 @@ class RunRecord:
         self.manifest = manifest
         self.lines = lines
         self.torn = torn
-        self.blobs = BlobStore(path)
 
     @classmethod
     def open(cls, path: Path | str) -> RunRecord:
@@ -82,6 +81,14 @@ class RunRecord:
             raise NotARecordError(path, error.strerror or str(error)) from None
         lines, torn = split_lines(path, events, digest(data))
         return cls(path, manifest, lines, torn)
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """Images, depth and snapshots by hash."""
+        # It brings numpy, which is not needed by those who only look at events.
+        from hiervla.executor.record.blobs import BlobStore
+
+        return BlobStore(self.path)
 
     @cached_property
     def closed(self) -> bool:
@@ -206,6 +213,10 @@ class RunRecord:
         Raises:
             BlobError: an image is missing or is not what was written.
         """
+        import numpy as np
+
+        from hiervla.executor.record.blobs import blob_name
+
         rgb = self.blobs.image(record.rgb_blob)
         depth_m = None
         if depth and record.depth_blob is not None:
@@ -240,6 +251,8 @@ class RunRecord:
         Raises:
             BlobError: an image is missing or is not what was written.
         """
+        import numpy as np
+
         return Observation(
             frames=tuple(self.frame(f) for f in event.frames),
             proprio=Proprioception(
@@ -297,34 +310,34 @@ def split_lines(path: Path, data: bytes, first: str) -> tuple[tuple[Line, ...], 
     Raises:
         CorruptRecordError: names the first line that is not what was written, or does not follow the one before.
     """
-    *whole, rest = data.split(b"\n")
     lines: list[Line] = []
-    previous = first
-    for number, text in enumerate(whole, 1):
-        previous = _follow(path, lines, number, text, previous)
-    if not rest:
+    previous, start = first, 0
+    while (stop := data.find(b"\n", start)) >= 0:
+        previous = _follow(path, lines, data, start, stop, previous)
+        start = stop + 1
+    stop = len(data)
+    if start == stop:
         return tuple(lines), None
-    number = len(lines) + 1
-    try:
-        decode_line(rest)
-    except LineError:
-        if _is_whole_but_last_byte(rest):
-            raise CorruptRecordError(path, EVENTS_FILE, number, "its newline was changed") from None
-        return tuple(lines), Tail(number, len(rest))
+    if not _is_line(data, start, stop):
+        number = len(lines) + 1
+        if _is_line(data, start, stop - 1):
+            raise CorruptRecordError(path, EVENTS_FILE, number, "its newline was changed")
+        return tuple(lines), Tail(number, stop - start)
     # Only the newline is missing.
-    _follow(path, lines, number, rest, previous)
+    _follow(path, lines, data, start, stop, previous)
     return tuple(lines), None
 
 
 def event_type(line: Line) -> str:
     """The ``type`` of a line's event, without parsing it."""
-    match = _TYPE.search(line.event)
+    match = line.search(_TYPE)
     return match.group(1).decode() if match else ""
 
 
-def _follow(path: Path, lines: list[Line], number: int, text: bytes, previous: str) -> str:
+def _follow(path: Path, lines: list[Line], data: bytes, start: int, stop: int, previous: str) -> str:
+    number = len(lines) + 1
     try:
-        line = decode_line(text)
+        line = decode_line(data, start, stop)
     except LineError as error:
         raise CorruptRecordError(path, EVENTS_FILE, number, str(error)) from None
     if line.seq != number:
@@ -340,9 +353,9 @@ def _follow(path: Path, lines: list[Line], number: int, text: bytes, previous: s
     return line.digest
 
 
-def _is_whole_but_last_byte(rest: bytes) -> bool:
+def _is_line(data: bytes, start: int, stop: int) -> bool:
     try:
-        decode_line(rest[:-1])
+        decode_line(data, start, stop)
     except LineError:
         return False
     return True

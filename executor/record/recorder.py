@@ -14,7 +14,15 @@ from typing import Any, Literal, Self, TypeVar
 
 from hiervla.executor.record.blobs import BlobKind, encode_snapshot
 from hiervla.executor.record.codecs import Values, content_hash, encode_depth, encode_rgb
-from hiervla.representations import CameraFrame, Event, ImageRef, JointCommand, Observation, Proprioception
+from hiervla.representations import (
+    CameraFrame,
+    Event,
+    ImageRef,
+    JointCommand,
+    Observation,
+    Proprioception,
+    build_types,
+)
 from hiervla.representations.events import (
     EventBase,
     FrameRecord,
@@ -27,7 +35,6 @@ from hiervla.representations.events import (
     SnapshotTaken,
     StepFinished,
     StepStarted,
-    build_events,
 )
 from hiervla.representations.plans import RunOutcome
 
@@ -47,7 +54,7 @@ class Recorder(ABC):
     """
 
     def __init__(self) -> None:
-        build_events()
+        build_types()
         self._lock = threading.RLock()
         self._subscribers: list[Subscriber] = []
         self._stored: set[tuple[BlobKind, str]] = set()

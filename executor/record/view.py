@@ -190,6 +190,10 @@ class RunView:
         """Take in the next event."""
         self.pass_over(event.time_s)
         match event:
+            # What there is most of comes first: pydantic's classes take a while to say that an event is not theirs.
+            case ev.VerdictGiven() | ev.TransitPlanned() | ev.ChunkProposed() | ev.ObservationTaken() | ev.Grounded():
+                if self.current:
+                    self._detail(self.current, event)
             case ev.RunStarted():
                 self.started = event
             case ev.RunFinished():
@@ -213,9 +217,6 @@ class RunView:
                 self.envelope.append(event)
                 if self.current:
                     self.current.envelope.append(event)
-            case ev.ObservationTaken() | ev.Grounded() | ev.VerdictGiven() | ev.TransitPlanned() | ev.ChunkProposed():
-                if self.current:
-                    self._detail(self.current, event)
             case ev.SnapshotTaken() | ev.RecordSealed() | ev.ProgramCalled() | ev.ProgramReturned() | ev.SceneSeen():
                 pass
             case _:
@@ -303,14 +304,14 @@ class RunView:
     @staticmethod
     def _detail(attempt: Attempt, event: AnyEvent) -> None:
         match event:
-            case ev.ObservationTaken():
-                attempt.observations.append(event)
-            case ev.Grounded():
-                attempt.grounded.append(event)
             case ev.VerdictGiven():
                 attempt.verdicts.append(event)
             case ev.TransitPlanned():
                 attempt.transits.append(event)
+            case ev.ObservationTaken():
+                attempt.observations.append(event)
+            case ev.Grounded():
+                attempt.grounded.append(event)
             case ev.ChunkProposed():
                 attempt.chunks.append(ChunkFacts.of(event))
             case _:

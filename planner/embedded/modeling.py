@@ -15,7 +15,7 @@ from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.generation import batch_slots
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.pointing import PointBatch, PointingHead, peak_of, waves
-from hiervla.planner.embedded.second_look import both_looks, moved_down, sought
+from hiervla.planner.embedded.second_look import both_looks, is_surely, moved_down, sought, with_found
 from hiervla.planner.embedded.slots import COLOURS, LOOSE, MAX_SLOTS, SceneSlots
 from hiervla.planner.embedded.vision import (
     Slot,
@@ -23,7 +23,6 @@ from hiervla.planner.embedded.vision import (
     VisionOutput,
     VisionTower,
     decode_slots,
-    same_place,
     scene_slots,
 )
 
@@ -137,7 +136,7 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
         return Seen(dense, slots)
 
     def seek(self, pixel_values: Tensor, seen: Seen, names: Iterable[str]) -> Seen:
-        """What was seen of one image, and things that are looked for by name where none of that name was found.
+        """What was seen of one image, and things that are looked for by name where none surely has that name.
 
         Args:
             pixel_values: (1, 3, H, W) the image.
@@ -147,12 +146,15 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
         slots = list(seen.slots[0])
         for name in names:
             colour, _, kind = name.rpartition(" ")
-            known = kind in LOOSE and (not colour or colour in COLOURS)
-            if not known or len(slots) >= MAX_SLOTS or any(name in (s.name, s.category_name) for s in slots):
+            if (
+                kind not in LOOSE
+                or (colour and colour not in COLOURS)
+                or any(is_surely(s, kind, colour) for s in slots)
+            ):
                 continue
             found = sought(self.vision, pixel_values, kind, colour)
-            if found is not None and not any(same_place(found, s) for s in slots):
-                slots.append(found)
+            if found is not None:
+                slots = with_found(slots, found, MAX_SLOTS)
         return Seen(seen.dense, [sorted(slots, key=lambda s: (s.u, s.v))])
 
     def scene_slots(self, slots: Sequence[Slot]) -> SceneSlots:

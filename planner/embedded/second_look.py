@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hiervla.planner.embedded.slots import CATEGORIES, COLOURS
-from hiervla.planner.embedded.vision import STRIDE, Slot, VisionTower, read_cells
+from hiervla.planner.embedded.vision import STRIDE, Slot, VisionTower, read_cells, same_place
 
 SHIFT_PX: Final = STRIDE // 2
 """How far down the image is moved for the second look [px]."""
@@ -24,6 +24,8 @@ _OTHER_PX: Final = 4.0
 """A thing of the same category this far from all that were found is another one [px]."""
 _TWIN_PX: Final = 3.0
 """A thing of the same colour nearer than this to one of another category is the same one, misread [px]."""
+_ALIKE: Final = 0.3
+"""Two readings of one place whose colours have less in common than this are of two things, one on the other."""
 _SURE: Final = 0.45
 """Least score of what only the second look found."""
 
@@ -32,6 +34,8 @@ _SOUGHT: Final = 0.25
 """Least score of a thing of a category that is looked for."""
 _ITS_COLOUR: Final = 0.7
 """Least probability of the colour that is looked for."""
+_BEYOND_DOUBT: Final = 0.8
+"""A colour less likely than this may be that of a neighbour."""
 
 
 def moved_down(pixels: Tensor, by: int = SHIFT_PX) -> Tensor:
@@ -65,6 +69,32 @@ def sought(tower: VisionTower, pixels: Tensor, kind: str, colour: str) -> Slot |
     return max(found, key=lambda s: s.score, default=None)
 
 
+def is_surely(slot: Slot, kind: str, colour: str) -> bool:
+    """Whether a slot is of a category and, unless that is "", of a colour beyond doubt."""
+    return slot.category_name == kind and (not colour or bool(slot.colour[COLOURS.index(colour)] > _BEYOND_DOUBT))
+
+
+def with_found(slots: Sequence[Slot], found: Slot, most: int) -> list[Slot]:
+    """The slots and what a search found, in place of a doubtful reading of the same thing where there is one.
+
+    Args:
+        slots: what is seen.
+        found: see :func:`sought`.
+        most: most slots; what does not fit is left out.
+    """
+    near = [
+        k
+        for k, s in enumerate(slots)
+        if s.category_name == found.category_name and np.hypot(s.u - found.u, s.v - found.v) < _OTHER_PX
+    ]
+    doubtful = [k for k in near if slots[k].colour.max() < _BEYOND_DOUBT]
+    if doubtful:
+        return [found if k == doubtful[0] else s for k, s in enumerate(slots)]
+    if len(slots) >= most or any(same_place(found, slots[k]) for k in near):
+        return list(slots)
+    return [*slots, found]
+
+
 def up(slot: Slot, by: int) -> Slot:
     """A slot of an image that was moved down, in the pixels of the image as it is."""
     a, b, c, d = slot.box
@@ -79,15 +109,18 @@ def both_looks(first: Sequence[Slot], second: Sequence[Slot], most: int) -> list
         second: of the image moved down, in its pixels.
         most: most slots; the first look's stay.
     """
-    found = list(first)
+    found, agreed = list(first), set[int]()
     for seen in sorted(second, key=lambda s: -s.score):
         slot = up(seen, SHIFT_PX)
         near = [(float(np.hypot(s.u - slot.u, s.v - slot.v)), k) for k, s in enumerate(found)]
         same = [(far, k) for far, k in near if far < _OTHER_PX and found[k].category_name == slot.category_name]
-        if same:
-            _, k = min(same)
-            found[k] = _agreed(found[k], slot)
-        elif slot.score >= _SURE and len(found) < most:
+        alike = [(far, k) for far, k in same if float(found[k].colour @ slot.colour) > _ALIKE]
+        if alike:
+            _, k = min(alike)
+            if k not in agreed and k < len(first):
+                agreed.add(k)
+                found[k] = _agreed(found[k], slot)
+        elif slot.score >= _SURE and len(found) < most and (not same or slot.colour.max() > _BEYOND_DOUBT):
             if not any(far < _TWIN_PX and found[k].colour_name == slot.colour_name for far, k in near):
                 found.append(slot)
     return sorted(found, key=lambda s: (s.u, s.v))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_group
 
 from hiervla.cli import main
+from hiervla.cli.app import MODULES, make_app
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.writer import RunRecorder
 from hiervla.representations import json_schemas
@@ -388,11 +391,29 @@ def test_looking_at_a_record_loads_no_simulator_and_no_weights(copy: Path, words
     assert loaded_by(words[0], "run", *words[1:]) == set()
 
 
+def test_looking_at_a_whole_run_loads_neither_arrays_nor_what_draws(copy: Path) -> None:
+    # Each takes as long to load as most records to read.
+    assert loaded_by("inspect", "run", heavy=("numpy", "rich", "json.scanner")) == {"json.scanner"}
+    assert loaded_by("inspect", "run", "--json", heavy=("numpy", "rich")) == set()
+
+
 def test_help_loads_nothing_that_takes_time() -> None:
     # What the command line stands on took 0.1 s of CPU when it was chosen; each of these takes as long or longer.
     slow = (*HEAVY, "numpy", "pydantic", "rich", "networkx", "PIL", "mcap", "pyarrow", "av", "h5py", "safetensors")
     assert loaded_by("--help", heavy=slow) == set()
     assert loaded_by("version", heavy=(*HEAVY, "numpy")) == set()
+
+
+def test_a_command_loads_itself_and_not_the_others() -> None:
+    modules = tuple(f"hiervla.cli.{name}" for name in MODULES)
+    assert loaded_by("version", heavy=modules) == {"hiervla.cli.looking"}
+    assert loaded_by("--help", heavy=modules) == loaded_by("vershion", heavy=modules) == set(modules)
+
+
+@pytest.mark.parametrize(("module", "names"), MODULES.items())
+def test_each_module_adds_the_commands_that_it_is_asked_for(module: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        assert tuple(get_group(make_app(name)).commands) == names, module
 
 
 def test_forks_stand_below_their_parents() -> None:
@@ -410,13 +431,22 @@ def test_forks_stand_below_their_parents() -> None:
     ]  # fmt: skip
 
 
-def test_a_process_that_planned_motions_ends_without_a_word() -> None:
+def test_a_look_leaves_the_process_as_it_was(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    assert gc.isenabled()
+    assert main(["inspect", str(copy)]) == 0
+    assert "pick up the red mug" in capsys.readouterr().out
+    assert gc.isenabled() and dict(os.environ) == before
+
+
+@pytest.mark.parametrize("words", [("--help",), ("inspect", "run")])
+def test_a_process_that_planned_motions_ends_without_a_word(copy: Path, words: tuple[str, ...]) -> None:
     # The library behind them counts what is left when the interpreter ends, and tells the user of it.
     code = (
         "import ruckig, sys; from hiervla.cli import main\n"
         "class Ring: pass\n"
         "ring = Ring(); ring.ring, ring.motion = ring, ruckig.Ruckig(7, 0.02)\n"
-        "sys.exit(main(['--help']))"
+        f"sys.exit(main({list(words)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""

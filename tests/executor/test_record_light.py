@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from hiervla.executor.record import light
 from hiervla.executor.record.changes import compare_steps, plan_change
 from hiervla.executor.record.errors import CorruptRecordError
 from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.light import UnknownEvent, chunk_facts, head, parse_light
-from hiervla.executor.record.lines import digest, encode_line
+from hiervla.executor.record.lines import Line, decode_line, digest, encode_line
 from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.record.recorder import MemoryRecorder
 from hiervla.executor.record.tail import Tail
 from hiervla.executor.record.view import RunView, sentence
 from hiervla.executor.record.writer import RunRecorder
-from hiervla.representations import AffordanceMap, Keypoint, Keypoints, Step
+from hiervla.representations import (
+    AffordanceMap,
+    Boxes,
+    Keypoint,
+    Keypoints,
+    Provenance,
+    Step,
+    Typed,
+    ValueMap,
+)
 from hiervla.representations import events as ev
 from tests import records
 
@@ -64,6 +77,12 @@ def test_the_view_of_a_record_is_the_view_of_its_events(whole: Path) -> None:
         full.replans,
     )
     assert quick.finished == full.finished
+    assert [len(c.answers) for c in quick.chapters] == [2, 1]
+    for mine, its in zip(quick.chapters, full.chapters, strict=True):
+        assert [(a.id, a.plan.remaining) for a in mine.answers] == [(a.id, a.plan.remaining) for a in its.answers]
+        assert mine.rejected == its.rejected
+        assert [(str(e.step), e.outcome) for e in mine.entries()] == [(str(e.step), e.outcome) for e in its.entries()]
+        assert [step.id for step in mine.before] == [step.id for step in its.before]
     for a, b in zip(quick.steps, full.steps, strict=True):
         for x, y in zip(a.attempts, b.attempts, strict=True):
             assert (x.finished, x.verdicts, x.transits, x.chunks) == (y.finished, y.verdicts, y.transits, y.chunks)
@@ -230,6 +249,71 @@ def test_maps_are_not_decoded_for_a_view(whole: Path, monkeypatch: pytest.Monkey
     assert len(view.steps[0].attempts[0].chunks) == 2
     with pytest.raises(CorruptRecordError, match="an array was decoded"):
         list(view.steps[0].attempts[0].grounded)
+
+
+def spoil(folder: Path, number: int, change: Callable[[dict[str, Any]], object]) -> RunRecord:
+    """The record with one event changed by somebody who knew how to keep the chain."""
+    events = [json.loads(line)["event"] for line in records.lines_of(folder)]
+    change(events[number - 1])
+    return RunRecord.open(rewrite(folder, *events, drop=len(events)))
+
+
+def test_every_answer_that_breaks_the_schema_is_named(tmp_path: Path) -> None:
+    """Those too that only confirm what is being done, of which nothing is shown."""
+    folder = records.make_record(tmp_path / "run")
+    numbers = [int(e.id[1:]) for e in RunRecord.open(folder).of(ev.PlanProposed)]
+    assert len(numbers) == 3
+    for number in numbers:
+        spoiled = spoil(records.make_record(tmp_path / f"{number}"), number, lambda event: event.update(reason=7))
+        with pytest.raises(CorruptRecordError, match="reason: Input should be a valid string") as caught:
+            view_of(spoiled)
+        assert caught.value.line == number
+
+
+def grounded(artifacts: Iterable[dict[str, Any]]) -> Line:
+    """A line with these artifacts, as they are."""
+    event = {"id": "e2", "parent": "e1", "time_s": 0.5, "wall_time_s": 1.0, "version": 1, "type": "grounded"}
+    text = json.dumps({**event, "step_id": "s1", "artifacts": list(artifacts)}, separators=(",", ":"))
+    return decode_line(encode_line(2, "0" * 64, text.encode())[:-1])
+
+
+def plain(artifact: Typed) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(artifact.to_json())
+    return values
+
+
+MAP = AffordanceMap(
+    image=records.image_ref(records.frame(0)),
+    label='a "mug" {with \\ braces}',
+    values=np.full((2, 2), 0.25, np.float32),
+    provenance=Provenance(
+        model="m", raw_text='{"kind":"affordance_map","values":{"zlib_base64":"', sampling={"t": "}"}
+    ),
+)
+POINTS = Keypoints(image=MAP.image, points=(Keypoint(label="mug", u=40.0, v=12.0),))
+BOXES = Boxes(image=MAP.image, boxes=())
+VALUES = ValueMap(label="far", origin_w=(0.0, 0.0, 0.0), resolution_m=0.1, values=np.zeros((1, 1, 2), np.float32))
+
+
+def test_maps_are_cut_out_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = [order for n in range(5) for order in permutations((MAP, POINTS, VALUES, BOXES), n)]
+    lines = [grounded(map(plain, order)) for order in orders]
+    cut = [parse_light(line) for line in lines]
+    assert None not in map(light._without_maps, lines)
+    for event, order in zip(cut, orders, strict=True):
+        assert isinstance(event, ev.Grounded)
+        assert event.artifacts == tuple(a for a in order if a in (POINTS, BOXES))
+    monkeypatch.setattr(light, "_without_maps", lambda line: None)
+    assert [parse_light(line) for line in lines] == cut
+
+
+def test_maps_of_another_form_are_left_out_too() -> None:
+    for other in (dict(reversed(plain(MAP).items())), {"kind": "value_map"}):
+        line = grounded([other, plain(POINTS)])
+        assert light._without_maps(line) is None
+        event = parse_light(line)
+        assert isinstance(event, ev.Grounded)
+        assert event.artifacts == (POINTS,)
 
 
 def test_what_was_done_before_a_replan_is_not_taken_for_what_it_plans_again() -> None:

@@ -48,6 +48,26 @@ def test_help_of_a_command_is_light(command: str) -> None:
     assert loaded(help_of(command)) <= {"pydantic"}
 
 
+def test_types_come_without_numpy_and_are_built_when_a_run_is_recorded() -> None:
+    code = """
+from hiervla.representations import JointCommand, Keypoints, Plan, Typed
+assert not any(kind.__pydantic_complete__ for kind in (JointCommand, Keypoints, Plan))
+"""
+    assert loaded(code) == {"pydantic"}
+    code += """
+from hiervla.controllers.envelope_types import EnvelopeEvent
+from hiervla.executor.record.recorder import NullRecorder
+NullRecorder()
+kinds = Typed.__subclasses__()
+for kind in kinds:
+    kinds += kind.__subclasses__()
+assert len(kinds) > 60
+assert {EnvelopeEvent, JointCommand, Keypoints, Plan} <= set(kinds)
+assert all(kind.__pydantic_complete__ for kind in kinds)
+"""
+    loaded(code)
+
+
 def test_the_check_sees_what_is_loaded() -> None:
     assert loaded("import numpy") == {"numpy"}
     with pytest.raises(AssertionError, match="dance"):

@@ -17,7 +17,7 @@ from hiervla.executor.policies.remote.lerobot_server.clients import KEY_VARIABLE
 from hiervla.executor.policies.remote.presets import preset
 from hiervla.executor.policies.remote.transport import LOOPBACK
 from hiervla.executor.policies.remote.wire import MAX_MESSAGE_BYTES, pack, unpack
-from hiervla.representations import ActionChunk, ConventionError, HiervlaError, MissingDependencyError
+from hiervla.representations import ActionChunk, ConventionError, HiervlaError, MissingDependencyError, build_types
 
 if TYPE_CHECKING:
     from websockets.sync.server import Server, ServerConnection
@@ -59,6 +59,7 @@ class PolicyServer:
                 f"Set {KEY_VARIABLE} here and for the client, or listen at 127.0.0.1",
             )
         first = make()
+        build_types()  # not while the first client waits
         self.policy_id = first.id
         self._make, self._spare = make, [first]
         self._lock, self._thinking = threading.Lock(), threading.Lock()

@@ -6,55 +6,57 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import typer
 from typer import exceptions
+from typer.main import get_group
 
-from hiervla.cli import (
-    blaming,
-    calibrating,
-    comparing,
-    data,
-    exporting,
-    improving,
-    learning,
-    looking,
-    records,
-    running,
-    serving,
-    skills,
-    travel,
-)
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "running": ("run", "demo"),
+    "records": ("inspect", "verify", "report", "runs"),
+    "comparing": ("diff",),
+    "travel": ("replay", "fork", "resume"),
+    "exporting": ("view", "export"),
+    "skills": ("skills",),
+    "calibrating": ("calibrate",),
+    "blaming": ("blame",),
+    "looking": ("schema", "version"),
+    "learning": ("collect", "train"),
+    "improving": ("improve",),
+    "data": ("data",),
+    "serving": ("serve",),
+}
+"""The modules of this package that have an ``add_to``, in the order of the help, and the commands that each adds."""
 
-app = typer.Typer(
-    name="hiervla",
-    help="From a sentence and camera images to robot motion, with a record of every decision.",
-    epilog="--debug, anywhere, shows the traceback of an error. Exit status: 0 good, 1 not, 2 a mistake in the "
-    "command, 3 a record that was not closed, 4 a live part that disagrees, 130 interrupted.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
-)
-running.add_to(app)
-records.add_to(app)
-comparing.add_to(app)
-travel.add_to(app)
-exporting.add_to(app)
-skills.add_to(app)
-calibrating.add_to(app)
-blaming.add_to(app)
-looking.add_to(app)
-learning.add_to(app)
-improving.add_to(app)
-data.add_to(app)
-serving.add_to(app)
+
+def make_app(word: str = "") -> typer.Typer:
+    """The command line; only the part of it that ``word`` asks for, where it is a command.
+
+    typer takes as long to describe the parameters of all commands as most of them take to run.
+    """
+    app = typer.Typer(
+        name="hiervla",
+        help="From a sentence and camera images to robot motion, with a record of every decision.",
+        epilog="--debug, anywhere, shows the traceback of an error. Exit status: 0 good, 1 not, 2 a mistake in the "
+        "command, 3 a record that was not closed, 4 a live part that disagrees, 130 interrupted.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        no_args_is_help=True,
+    )
+    for module in [name for name, commands in MODULES.items() if word in commands] or MODULES:
+        import_module(f"hiervla.cli.{module}").add_to(app)
+    return app
 
 
 def run_app(words: Sequence[str], *, debug: bool = False) -> int:
     """Run one command and turn whatever it raises into a message on stderr and an exit status."""
     try:
-        result = app(list(words), standalone_mode=False, prog_name="hiervla")
+        # A group even where it has one command, whose name typer would otherwise leave out.
+        command = get_group(make_app(*words[:1]))
+        result = command(list(words), standalone_mode=False, prog_name="hiervla")
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except exceptions.TyperException as error:

@@ -9,11 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
-
 from hiervla.cli.inspecting import summary
+from hiervla.cli.styled import Branch, Printer, Styled, printer
 from hiervla.cli.terminal import console, counts, exit_status, loading, outcome_text, print_tree
 from hiervla.executor.record.fold import view_of
 from hiervla.executor.record.reader import RunRecord
@@ -78,7 +75,7 @@ def run_arms(
 
     def told(arm: str, event: Event) -> None:
         if not quiet and isinstance(event, _SHOWN):
-            out.print(Text(f"{event.time_s:8.2f} s  {arm:5}  {sentence(event)}"), soft_wrap=True)
+            out.print(Styled(f"{event.time_s:8.2f} s  {arm:5}  {sentence(event)}"), soft_wrap=True)
 
     result = agent.run(instruction, seed=seed, record=record, on_arm=told)
     if as_json:
@@ -117,27 +114,27 @@ def show_arms(record: RunRecord, *, as_json: bool) -> None:
         values["arms"] = {arm: summary(part, views[arm]) for arm, part in parts.items()}
         print(json.dumps(values, indent=2))
         return
-    out, m = console(), record.manifest
-    out.print(Text(m.run_id, style="bold"))
-    out.print(Text(f'  "{m.instruction}"', style="italic"))
-    out.print(Text(f"  world {m.world}, seed {m.seed}, planner {m.planner}, policy {m.policy}", style="dim"))
-    out.print(Text("  ").append_text(outcome_text(whole)))
+    out, m = printer(), record.manifest
+    out.print(Styled(m.run_id, style="bold"))
+    out.print(Styled(f'  "{m.instruction}"', style="italic"))
+    out.print(Styled(f"  world {m.world}, seed {m.seed}, planner {m.planner}, policy {m.policy}", style="dim"))
+    out.print(Styled("  ").append(outcome_text(whole)))
     for notice in record.notices:
-        out.print(Text(f"  note: {notice}", style="yellow"))
+        out.print(Styled(f"  note: {notice}", style="yellow"))
     if plan is not None:
         _print_plan(out, plan)
     for claim in claims:
         if claim.state in ("waiting", "dropped"):
-            out.print(Text(f"{claim.time_s:8.2f} s  {claim.arm}: {sentence(claim)}", style="yellow"))
+            out.print(Styled(f"{claim.time_s:8.2f} s  {claim.arm}: {sentence(claim)}", style="yellow"))
     for arm, part in parts.items():
         view = views[arm]
-        out.print(Text(f"\n{arm} arm  ", style="bold").append_text(outcome_text(view)))
-        out.print(Text(f'  "{part.manifest.instruction}", {counts(view)}', style="dim"))
+        out.print(Styled(f"\n{arm} arm  ", style="bold").append(outcome_text(view)))
+        out.print(Styled(f'  "{part.manifest.instruction}", {counts(view)}', style="dim"))
         print_tree(out, view)
     first = next((arm for arm, view in views.items() if view.steps), None)
     if first is not None:
         folder = shlex.quote(str(record.path / first))
-        out.print(Text(f"what an arm saw and meant in a step: hiervla inspect {folder} --step 1", style="dim"))
+        out.print(Styled(f"what an arm saw and meant in a step: hiervla inspect {folder} --step 1", style="dim"))
 
 
 def verify_arms(run: Path, found: VerifyReport) -> None:
@@ -218,11 +215,11 @@ def of_one_arm(record: RunRecord, option: str) -> None:
         raise ArmsOptionError(option, "each arm's steps are in a record of its own", f"Ask {folders}")
 
 
-def _print_plan(out: Console, plan: Plan) -> None:
-    tree = Tree(Text("plan of all arms", style="bold"), guide_style="dim")
+def _print_plan(out: Printer, plan: Plan) -> None:
+    tree = Branch(Styled("plan of all arms", style="bold"))
     arm_of = {s.id: s.arm for s in plan.steps}
     for step in plan.steps:
-        label = Text(f"{step.arm}: {step}")
+        label = Styled(f"{step.arm}: {step}")
         foreign = [n for n in step.depends_on if arm_of[n] != step.arm]
         if foreign:
             label.append(f"  after {', '.join(foreign)}", style="dim")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
+from hiervla.cli.styled import Styled
 from hiervla.cli.terminal import change_lines, console, counts, outcome_text, rejection
 from hiervla.executor.record.errors import CorruptRecordError
 from hiervla.executor.record.light import AnyEvent, parse_light
@@ -43,7 +43,7 @@ def follow(path: Path, *, as_json: bool = False, sleep: Callable[[float], object
     out = console()
     view = RunView()
     if not as_json:
-        out.print(Text(tail.manifest.run_id, style="bold"))
+        out.print(Styled(tail.manifest.run_id, style="bold"))
     for line in _lines(tail, out, sleep, as_json=as_json):
         if as_json:
             sys.stdout.write(line.event.decode() + "\n")
@@ -58,7 +58,7 @@ def follow(path: Path, *, as_json: bool = False, sleep: Callable[[float], object
         _say(out, view, event, new_chapter=len(view.chapters) > known)
     if not as_json:
         out.print(outcome_text(view))
-        out.print(Text(counts(view), style="dim"))
+        out.print(Styled(counts(view), style="dim"))
 
 
 def _lines(tail: Tail, out: Console, sleep: Callable[[float], object], *, as_json: bool) -> Iterator[Line]:
@@ -73,7 +73,7 @@ def _lines(tail: Tail, out: Console, sleep: Callable[[float], object], *, as_jso
             return
         if quiet_s >= SILENCE_S and not told and not as_json:
             out.print(
-                Text(
+                Styled(
                     f"nothing new for {SILENCE_S:.0f} s: the run may have been killed; Ctrl-C ends this", style="yellow"
                 )
             )
@@ -85,7 +85,7 @@ def _lines(tail: Tail, out: Console, sleep: Callable[[float], object], *, as_jso
 def _say(out: Console, view: RunView, event: AnyEvent, *, new_chapter: bool) -> None:
     match event:
         case ev.PlanRejected():
-            out.print(_at(event).append_text(rejection(event)), soft_wrap=True)
+            out.print(_at(event).append(rejection(event)), soft_wrap=True)
             return
         case ev.PlanProposed():
             if not new_chapter:
@@ -94,9 +94,9 @@ def _say(out: Console, view: RunView, event: AnyEvent, *, new_chapter: bool) -> 
             name = "plan" if chapter.index == 0 else f"plan {chapter.index + 1}"
             out.print(_at(event).append(f"{name} ({event.reason})", style="bold"), soft_wrap=True)
             for text in change_lines(view, chapter):
-                out.print(Text("              ").append_text(text), soft_wrap=True)
+                out.print(Styled("              ").append(text), soft_wrap=True)
             for number, step_id in enumerate(event.plan.remaining, 1):
-                out.print(Text(f"              {number}. {event.plan.step(step_id)}"), soft_wrap=True)
+                out.print(Styled(f"              {number}. {event.plan.step(step_id)}"), soft_wrap=True)
             return
         case ev.VerdictGiven() if event.phase == "during" and not event.verdict.yes:
             return
@@ -110,5 +110,5 @@ def _say(out: Console, view: RunView, event: AnyEvent, *, new_chapter: bool) -> 
         out.print(_at(event).append(said, style=style), soft_wrap=True)
 
 
-def _at(event: AnyEvent) -> Text:
-    return Text(f"{event.time_s:8.2f} s  ")
+def _at(event: AnyEvent) -> Styled:
+    return Styled(f"{event.time_s:8.2f} s  ")

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
+from hiervla.cli.styled import Styled, printer
 from hiervla.cli.terminal import console, counts, outcome_text, print_tree
 from hiervla.executor.record.changes import plan_change
 from hiervla.executor.record.errors import RecordError
@@ -33,22 +31,22 @@ def show_run(path: Path, *, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(summary(record, view), indent=2))
         return
-    out = console()
+    out = printer()
     m = record.manifest
-    out.print(Text(m.run_id, style="bold"))
-    out.print(Text(f'  "{m.instruction}"', style="italic"))
-    out.print(Text(f"  world {m.world}, seed {m.seed}, planner {m.planner}, policy {m.policy}", style="dim"))
-    out.print(Text("  ").append_text(outcome_text(view)))
-    out.print(Text(f"  {counts(view)}, {len(record)} events", style="dim"))
+    out.print(Styled(m.run_id, style="bold"))
+    out.print(Styled(f'  "{m.instruction}"', style="italic"))
+    out.print(Styled(f"  world {m.world}, seed {m.seed}, planner {m.planner}, policy {m.policy}", style="dim"))
+    out.print(Styled("  ").append(outcome_text(view)))
+    out.print(Styled(f"  {counts(view)}, {len(record)} events", style="dim"))
     for notice in record.notices:
-        out.print(Text(f"  note: {notice}", style="yellow"))
+        out.print(Styled(f"  note: {notice}", style="yellow"))
     print_tree(out, view)
     if any(chapter.plan.program is not None for chapter in view.chapters):
         from hiervla.cli.programs import print_programs
 
         print_programs(out, record)
     if view.steps:
-        out.print(Text(f"what it saw and meant in a step: hiervla inspect {path} --step 1", style="dim"))
+        out.print(Styled(f"what it saw and meant in a step: hiervla inspect {path} --step 1", style="dim"))
 
 
 def list_runs(folder: Path, *, as_json: bool = False) -> None:
@@ -81,6 +79,8 @@ def list_runs(folder: Path, *, as_json: bool = False) -> None:
     if not rows:
         print(f"no run records in '{folder}'. Make one: hiervla run \"put the red mug on the top shelf\"")
         return
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("run", "outcome", "robot time", "MB"):
         table.add_column(name, justify="right" if name in {"robot time", "MB"} else "left", overflow="fold")

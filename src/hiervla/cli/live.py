@@ -98,9 +98,9 @@ class Progress:
             clock = f"  {time.monotonic() - self._began:.0f} s, robot {view.time_s:.0f} s"
             head.append(clock, style="dim")
             if view.finished is not None:
-                return Group(head, run_tree(view), outcome_text(view))
+                return Group(head, *run_tree(view), outcome_text(view))
             waiting = Text(f"  {self._doing()}", style="cyan")
-            return Group(head, run_tree(view), waiting)
+            return Group(head, *run_tree(view), waiting)
 
     def _doing(self) -> str:
         view = self.view

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.text import Text
-
+from hiervla.cli.styled import Printer, Styled
 from hiervla.executor.record.programs import Mark, program_views
 from hiervla.executor.record.reader import RunRecord
 from hiervla.representations import events as ev
 from hiervla.skills.programs import Problem, ProgramError, Vocabulary, check_program
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _MARKS: dict[Mark, tuple[str, str]] = {
     "running": ("▶", "bold cyan"),
@@ -51,16 +46,16 @@ def checked_program(path: Path) -> str:
     return source
 
 
-def print_programs(out: Console, record: RunRecord) -> None:
+def print_programs(out: Printer, record: RunRecord) -> None:
     """The run's programs line by line, with what became of each call; nothing for a run without one."""
     events = sorted((e for kind in _PROGRAM_EVENTS for e in record.of(kind)), key=lambda e: int(e.id[1:]))
     views = program_views(events)
     for number, view in enumerate(views, 1):
         which = "program" if len(views) == 1 else f"program {number} of {len(views)}"
-        out.print(Text(which, style="bold"))
+        out.print(Styled(which, style="bold"))
         for line, text, mark, note in view.lines():
             sign, style = _MARKS[mark]
-            row = Text(f"  {sign} ", style=style)
+            row = Styled(f"  {sign} ", style=style)
             row.append(f"{line:3d}  ", style="dim")
             row.append(text, style="bold" if mark == "running" else "none")
             if note:
@@ -68,6 +63,6 @@ def print_programs(out: Console, record: RunRecord) -> None:
             out.print(row)
         printed = "".join([*(c.called.printed for c in view.calls), view.ended.printed if view.ended else ""])
         for text in printed.splitlines():
-            out.print(Text(f"  it printed: {text}", style="dim"))
+            out.print(Styled(f"  it printed: {text}", style="dim"))
         if view.ended is not None and view.ended.how != "finished":
-            out.print(Text(f"  {view.ended.how.replace('_', ' ')}: {view.ended.message}", style="yellow"))
+            out.print(Styled(f"  {view.ended.how.replace('_', ' ')}: {view.ended.message}", style="yellow"))

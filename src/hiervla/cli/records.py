@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run record.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -72,7 +76,7 @@ def inspect(
 
         show_step(run, step, attempt=attempt, png=png, as_json=as_json)
     else:
-        with _no_garbage():
+        with _quickly():
             from hiervla.cli.inspecting import show_run
 
             show_run(run, as_json=as_json)
@@ -80,13 +84,21 @@ def inspect(
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Do not look for garbage: what is loaded and read to be shown once all stays until the end."""
-    was = gc.isenabled()
+def _quickly() -> Iterator[None]:
+    """Look for no garbage and for no plugins.
+
+    What is read to be shown once stays until the end, which frees it all. pydantic asks every installed package for
+    plugins before it builds the first type, and loads them; nothing that is shown needs one.
+    """
+    was, plugins = gc.isenabled(), os.environ.get(_NO_PLUGINS)
+    atexit.register(gc.disable)
     gc.disable()
+    os.environ.setdefault(_NO_PLUGINS, "__all__")
     try:
         yield
     finally:
+        if plugins is None:
+            os.environ.pop(_NO_PLUGINS, None)
         if was:
             gc.enable()
 

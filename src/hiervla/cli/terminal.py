@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.text import Text
-from rich.tree import Tree
-
+from hiervla.cli.styled import Branch, Printer, Styled
 from hiervla.executor.record.view import (
     Attempt,
     Chapter,
@@ -25,6 +21,9 @@ from hiervla.executor.record.view import (
 from hiervla.representations.events import PlannerFailed
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from hiervla.executor.record.draw import Colour
     from hiervla.executor.record.light import AnyEvent
     from hiervla.representations import Refusal
@@ -72,6 +71,8 @@ def loading(out: Console, *, quiet: bool) -> AbstractContextManager[object]:
 
 def console(*, stderr: bool = False) -> Console:
     """A console that writes plain lines when nobody looks."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     made = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
     if not stream.isatty():
@@ -79,11 +80,17 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def run_tree(view: RunView, *, details: bool = False) -> RenderableType:
+def print_tree(out: Printer, view: RunView) -> None:
+    """Print plans and steps of a run with all details."""
+    for part in run_tree(view, details=True):
+        out.print(part)
+
+
+def run_tree(view: RunView, *, details: bool = False) -> list[Branch | Styled]:
     """Plans and steps of a run; with ``details``, every attempt and verdict."""
-    parts: list[RenderableType] = []
+    parts: list[Branch | Styled] = []
     for chapter in view.chapters:
-        tree = Tree(_chapter_label(chapter), guide_style="dim")
+        tree = Branch(_chapter_label(chapter))
         if details:
             for text in [*map(rejection, chapter.rejected), *change_lines(view, chapter)]:
                 tree.add(text)
@@ -94,25 +101,25 @@ def run_tree(view: RunView, *, details: bool = False) -> RenderableType:
                     _add_attempt(branch, run, number, attempt)
         parts.append(tree)
     if view.refusals and (view.finished is None or view.finished.outcome not in GOOD):
-        parts += [Text(f"{no_words(r)}: {r.message}", style="yellow") for r in view.refusals]
+        parts += [Styled(f"{no_words(r)}: {r.message}", style="yellow") for r in view.refusals]
     if details:
         placed = {r.id for chapter in view.chapters for r in chapter.rejected}
         parts += [rejection(r) for r in view.rejected if r.id not in placed]
         parts += [
-            Text(f"safety envelope {e.action} ({e.check}) at {e.time_s:.2f} s: {e.message}", style="yellow")
+            Styled(f"safety envelope {e.action} ({e.check}) at {e.time_s:.2f} s: {e.message}", style="yellow")
             for e in view.envelope
         ]
-        parts += [Text(f"{n.level} at {n.time_s:.2f} s: {n.message}", style="yellow") for n in view.notes]
-        parts += [Text(f"{e.id} at {e.time_s:.2f} s: {line_of(e)}", style="dim") for e in view.other]
-    return Group(*parts)
+        parts += [Styled(f"{n.level} at {n.time_s:.2f} s: {n.message}", style="yellow") for n in view.notes]
+        parts += [Styled(f"{e.id} at {e.time_s:.2f} s: {line_of(e)}", style="dim") for e in view.other]
+    return parts
 
 
-def outcome_text(view: RunView) -> Text:
+def outcome_text(view: RunView) -> Styled:
     """The run's outcome in one line."""
     if view.finished is None:
-        return Text("the run did not get to its end", style="yellow")
+        return Styled("the run did not get to its end", style="yellow")
     good = view.finished.outcome in GOOD
-    text = Text(f"{'✓' if good else '✗'} {words(view.finished.outcome)}", style="bold green" if good else "bold red")
+    text = Styled(f"{'✓' if good else '✗'} {words(view.finished.outcome)}", style="bold green" if good else "bold red")
     text.append(f"  {view.finished.message}", style="none")
     return text
 
@@ -131,6 +138,8 @@ def counts(view: RunView) -> str:
 
 def coloured(rows: list[list[tuple[Colour, Colour]]]) -> Text:
     """Half-block characters, two pixels each."""
+    from rich.text import Text
+
     text = Text(no_wrap=True)
     for row in rows:
         for upper, lower in row:
@@ -139,8 +148,8 @@ def coloured(rows: list[list[tuple[Colour, Colour]]]) -> Text:
     return text
 
 
-def _chapter_label(chapter: Chapter) -> Text:
-    text = Text("plan" if chapter.index == 0 else f"plan {chapter.index + 1}", style="bold")
+def _chapter_label(chapter: Chapter) -> Styled:
+    text = Styled("plan" if chapter.index == 0 else f"plan {chapter.index + 1}", style="bold")
     if chapter.index:
         text.append(f"  {chapter.reason}", style="none")
     elif chapter.plan.goal:
@@ -150,29 +159,29 @@ def _chapter_label(chapter: Chapter) -> Text:
     return text
 
 
-def rejection(rejected: PlanRejected) -> Text:
+def rejection(rejected: PlanRejected) -> Styled:
     """A planner's answer that did not pass the checks, with the reason and the beginning of what it said."""
     said = " ".join(rejected.raw_text.split())
-    text = Text(f"rejected answer: {rejected.problem}", style="yellow")
+    text = Styled(f"rejected answer: {rejected.problem}", style="yellow")
     if said:
         text.append(f'  it said "{said[:_SAID]}{"…" if len(said) > _SAID else ""}"', style="dim")
     return text
 
 
-def change_lines(view: RunView, chapter: Chapter) -> list[Text]:
+def change_lines(view: RunView, chapter: Chapter) -> list[Styled]:
     """How a chapter's plan changed from the one before, as a small diff; none for the first."""
     from hiervla.executor.record.changes import plan_change
 
     if chapter.index == 0:
         return []
     change = plan_change(view.chapters[chapter.index - 1], chapter)
-    return [Text(line, style=_DIFF[line[0]]) for line in change.lines()]
+    return [Styled(line, style=_DIFF[line[0]]) for line in change.lines()]
 
 
-def _step_label(view: RunView, chapter: Chapter, run: StepRun) -> Text:
+def _step_label(view: RunView, chapter: Chapter, run: StepRun) -> Styled:
     state = view.state(chapter, run)
     mark, style = _MARKS[state]
-    text = Text(f"{mark} ", style=style)
+    text = Styled(f"{mark} ", style=style)
     text.append(f"{run.number} " if run.number else "  ", style="dim")
     text.append(str(run.step), style="bold" if state == "running" else "none" if run.attempts else "dim")
     facts = []
@@ -203,9 +212,9 @@ def _now(attempt: Attempt) -> list[str]:
     return facts
 
 
-def _add_attempt(branch: Tree, run: StepRun, number: int, attempt: Attempt) -> None:
+def _add_attempt(branch: Branch, run: StepRun, number: int, attempt: Attempt) -> None:
     outcome = words(attempt.outcome or "cut off")
-    text = Text()
+    text = Styled()
     if len(run.attempts) > 1:
         text.append(f"attempt {number} ", style="dim")
     text.append(outcome, style="green" if attempt.outcome == "succeeded" else "red")
@@ -218,15 +227,15 @@ def _add_attempt(branch: Tree, run: StepRun, number: int, attempt: Attempt) -> N
     during = [v for v in attempt.verdicts if v.phase == "during"]
     for verdict in [*shown[:1], *during[-1:], *shown[1:]]:
         style = {"yes": "green", "no": "red", "unsure": "yellow"}[verdict.verdict.value]
-        line = Text(f"{verdict.phase} ", style="dim")
+        line = Styled(f"{verdict.phase} ", style="dim")
         line.append(verdict_text(verdict), style=style)
         node.add(line)
     if attempt.chunks:
         latencies = sorted(c.wall_latency_s for c in attempt.chunks)
         middle = milliseconds(latencies[len(latencies) // 2])
-        node.add(Text(f"{_count(len(attempt.chunks), 'chunk')}, {middle} each (median)", style="dim"))
+        node.add(Styled(f"{_count(len(attempt.chunks), 'chunk')}, {middle} each (median)", style="dim"))
     for event in attempt.envelope:
-        node.add(Text(f"envelope {event.action} ({event.check}): {event.message}", style="yellow"))
+        node.add(Styled(f"envelope {event.action} ({event.check}): {event.message}", style="yellow"))
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -237,22 +246,3 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 def _csv(colour: Colour) -> str:
     return ",".join(map(str, colour))
-
-
-def print_tree(out: Console, view: RunView) -> None:
-    """Print :func:`run_tree` with all details; of a long run most of the time would go into laying out what fits."""
-    tree = run_tree(view, details=True)
-    if out.color_system is not None or not out.soft_wrap:
-        out.print(tree)
-        return
-    assert isinstance(tree, Group)
-    for part in tree.renderables:
-        lines = _lines(part, "", "") if isinstance(part, Tree) else [str(part)]
-        out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
-
-
-def _lines(tree: Tree, first: str, rest: str) -> Iterator[str]:
-    yield first + str(tree.label)
-    for child in tree.children:
-        last = child is tree.children[-1]
-        yield from _lines(child, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
