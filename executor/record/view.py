@@ -326,6 +326,8 @@ def what(step: Step) -> str:
 def sentence(event: AnyEvent) -> str:
     """An event in one line; empty for one that only carries data."""
     match event:
+        case ev.PlannerFailed():
+            return str(event)
         case ev.RunStarted():
             return f"asked: {event.instruction!r} in {event.world}, seed {event.seed}"
         case ev.PlanProposed():

@@ -24,14 +24,13 @@ from hiervla.cli.terminal import (
     console,
     counts,
     exit_status,
-    line_of,
     loading,
     no_words,
     outcome_text,
     run_tree,
 )
 from hiervla.executor.presets import arms_presets
-from hiervla.executor.record.view import RunView, words
+from hiervla.executor.record.view import RunView, sentence, words
 from hiervla.planner.kinds import emitted_kind
 from hiervla.representations import Event
 from hiervla.representations import events as ev
@@ -117,7 +116,7 @@ class Progress:
         during = isinstance(event, ev.VerdictGiven) and (
             event.phase == "during" or (event.phase == "invariant" and event.verdict.yes)
         )
-        text = line_of(event)
+        text = sentence(event)
         if text and not during and not isinstance(event, _QUIET_EVENTS):
             self._out.print(Text(f"{event.time_s:8.2f} s  {text}"), soft_wrap=True)
 

@@ -18,14 +18,12 @@ from hiervla.executor.record.view import (
     verdict_text,
     words,
 )
-from hiervla.representations.events import PlannerFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from hiervla.executor.record.draw import Colour
-    from hiervla.executor.record.light import AnyEvent
     from hiervla.representations import Refusal
     from hiervla.representations.events import PlanRejected
 
@@ -55,11 +53,6 @@ def no_words(refusal: Refusal) -> str:
     if refusal.reason in ("not_understood", "ambiguous"):
         return words(refusal.reason)
     return "refused" if refusal.reason == "empty_instruction" else f"refused ({words(refusal.reason)})"
-
-
-def line_of(event: AnyEvent) -> str:
-    """An event in one line."""
-    return str(event) if isinstance(event, PlannerFailed) else sentence(event)
 
 
 def loading(out: Console, *, quiet: bool) -> AbstractContextManager[object]:
@@ -110,7 +103,7 @@ def run_tree(view: RunView, *, details: bool = False) -> list[Branch | Styled]:
             for e in view.envelope
         ]
         parts += [Styled(f"{n.level} at {n.time_s:.2f} s: {n.message}", style="yellow") for n in view.notes]
-        parts += [Styled(f"{e.id} at {e.time_s:.2f} s: {line_of(e)}", style="dim") for e in view.other]
+        parts += [Styled(f"{e.id} at {e.time_s:.2f} s: {sentence(e)}", style="dim") for e in view.other]
     return parts
 
 
