@@ -164,6 +164,25 @@ def test_names_and_language_form() -> None:
     assert len(scene_slots([], 256, 192)) == 0
 
 
+def test_what_a_search_finds_takes_the_place_of_a_doubtful_reading() -> None:
+    from hiervla.planner.embedded.second_look import is_surely, with_found
+
+    def block(v: float, **colours: float) -> Slot:
+        one = one_hot_slots([("block", "red", "table", 0.0, 0.0)])
+        colour = np.zeros(len(COLOURS), np.float32)
+        for name, share in colours.items():
+            colour[COLOURS.index(name)] = share
+        return Slot(one.category[0], colour, one.state[0], 40, v)
+
+    doubtful, sure, sought = block(50, orange=0.46, black=0.54), block(50, orange=1.0), block(52.5, black=1.0)
+    assert is_surely(sought, "block", "black") and is_surely(doubtful, "block", "")
+    assert not is_surely(doubtful, "block", "black") and not is_surely(sought, "mug", "")
+    assert [s.v for s in with_found([doubtful], sought, 20)] == [52.5]
+    assert [s.v for s in with_found([sure], sought, 20)] == [50], "so near to what is sure it is the same thing"
+    assert [s.v for s in with_found([sure], block(57, black=1.0), 20)] == [50, 57]
+    assert [s.v for s in with_found([sure], block(57, black=1.0), 1)] == [50], "no more than fit"
+
+
 def test_a_second_look_adds_what_the_first_one_missed() -> None:
     from dataclasses import replace
 
@@ -184,6 +203,9 @@ def test_a_second_look_adds_what_the_first_one_missed() -> None:
     (agreed,) = both_looks([upper], [raised], 20)
     assert (agreed.v, agreed.state_name, agreed.colour_name) == (50, "on_object", "red"), "the surer look decides"
     assert float(agreed.state.sum()) == pytest.approx(1.0)
+    above, beneath = (replace(b, v=b.v + SHIFT_PX) for b in (block(40, 48.5, "white"), block(40, 52, "red")))
+    pair = both_looks([upper], [above, beneath], 20)
+    assert [(s.colour_name, s.v) for s in pair] == [("white", 48.5), ("red", 50)], "two colours on one spot: two things"
     misread = block(40.5, 52, "red", category="sponge")
     assert both_looks([upper], [misread], 20) == [upper], "one thing, taken for two kinds"
     image = torch.arange(48.0).reshape(1, 1, 48, 1).expand(1, 3, 48, 4)
