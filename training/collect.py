@@ -173,7 +173,7 @@ def _keep(
         report.reasons[f"{skill}: {episode.reason.split(' ')[0]}"] += 1
     if skill in wanted and episode.samples and (episode.success or failures):
         frame = None if episode.frame is None else episode.frame.to_json(episode.task.target_w)
-        writer.add(skill, episode.samples, number, frame)
+        writer.add(skill, episode.samples, number, frame, episode.task.words)
         report.kept[skill] += 1
         report.samples += len(episode.samples)
 
