@@ -164,13 +164,8 @@ def _crowd(spec: SceneSpec, rng: np.random.Generator) -> SceneSpec:
         number = sum(o.category == kind for o in objects)
         objects.append(
             ObjectSpec(
-                id=f"{kind}_{number}",
-                category=thing.category,
-                colour=thing.colour,
-                size=thing.size,
-                position=(x, y, z),
-                yaw=float(rng.uniform(-0.5, 0.5)),
-                support=place,
+                id=f"{kind}_{number}", category=thing.category, colour=thing.colour, size=thing.size,
+                position=(x, y, z), yaw=float(rng.uniform(-0.5, 0.5)), support=place,
             )  # fmt: skip
         )
 
@@ -333,25 +328,14 @@ def load_shard(path: Path) -> list[RenderedScene]:
         a, b, c, d = shard["box"][k].tolist()
         things[scene].append(
             Thing(
-                str(shard["id"][k]),
-                CATEGORIES[shard["category"][k]],
-                COLOURS[shard["colour"][k]],
-                STATES[shard["state"][k]],
-                u,
-                v,
-                (a, b, c, d),
-                int(shard["pixels"][k]),
-                int(shard["pixel"][k]),
+                str(shard["id"][k]), CATEGORIES[shard["category"][k]], COLOURS[shard["colour"][k]],
+                STATES[shard["state"][k]], u, v, (a, b, c, d), int(shard["pixels"][k]), int(shard["pixel"][k]),
             )  # fmt: skip
         )
     return [
         RenderedScene(
-            shard["rgb"][k],
-            shard["segments"][k],
-            tuple(things[k]),
-            SceneSpec.from_json(str(shard["spec"][k])),
-            shard["K"][k],
-            shard["T_world_camera"][k],
+            shard["rgb"][k], shard["segments"][k], tuple(things[k]), SceneSpec.from_json(str(shard["spec"][k])),
+            shard["K"][k], shard["T_world_camera"][k],
         )  # fmt: skip
         for k in range(len(things))
     ]

@@ -124,7 +124,7 @@ class ChunkNet(nn.Module, ABC):
             self.advantage = nn.Embedding(2, 2 * spec.context)
             nn.init.zeros_(self.advantage.weight)
         if spec.words:
-            self.words = WordReader(spec.words, w)
+            self.words = WordReader(spec.words, w, 6, spec.context)
         self.register_buffer("action_mean", torch.tensor(spec.action_mean))
         self.register_buffer("action_scale", torch.tensor(spec.action_scale))
 
@@ -196,19 +196,17 @@ class ChunkNet(nn.Module, ABC):
         reach = in_hand.norm(dim=-1, keepdim=True)
         features = torch.cat([xyz * 10.0, points[..., 3:], in_hand * 10.0, reach * 10.0], dim=-1)
         scale, shift = self.point_film(state)[:, None].chunk(2, dim=-1)
-        if self.spec.words and words is not None:
-            told = self.words(words)
-            h = torch.relu(self.point_in(features) * (1.0 + scale + told[0]) + shift + told[1])
-            h = torch.relu(self.point_mid(h) * (1.0 + told[2]) + told[3])
-        else:
-            h = torch.relu(self.point_in(features) * (1.0 + scale) + shift)
-            h = torch.relu(self.point_mid(h))
+        h = torch.relu(self.point_in(features) * (1.0 + scale) + shift)
+        h = torch.relu(self.point_mid(h))
         holes = ~valid[..., None]
         weights = torch.softmax(self.attention(h).masked_fill(holes, -1e4), dim=1)
         both = torch.cat([xyz, in_hand], dim=-1) * 10.0
         soft = torch.einsum("bnk,bnc->bkc", weights, both).flatten(1)
         peak = torch.relu(self.point_out(h)).masked_fill(holes, 0.0).amax(dim=1)
-        context: Tensor = self.fuse(torch.cat([peak, soft, state], dim=-1))
+        pooled = self.fuse[0](torch.cat([peak, soft, state], dim=-1))
+        if self.spec.words and words is not None:
+            pooled = pooled + self.words(words, h, points[..., 3:6], both, holes)
+        context: Tensor = self.fuse[1:](pooled)
         return context
 
     def advised(self, context: Tensor, advantage: Tensor) -> Tensor:

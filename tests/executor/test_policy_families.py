@@ -112,7 +112,7 @@ def test_every_family_reads_the_step_where_it_learned_to(family: str) -> None:
     policy, there = made(family), []
     policy.network = policy.network.grown(words=64).eval()
     policy.network.words.learn(policy.network.read(["red"]))
-    torch.nn.init.normal_(policy.network.words.film.weight, std=3.0)
+    torch.nn.init.normal_(policy.network.words.out.weight)
     for text in ("", "the red one", "the blue one"):
         policy.reset(step(), 0)
         there.append(policy.act(observation(), step().replace(text=text)).positions)

@@ -339,7 +339,9 @@ def _place_problem(scene: SymbolicScene, step: SymbolicStep) -> str | None:
     return support_problem(scene, step.object, step.target)
 
 
-def moved(scene: SymbolicScene, object_id: str, support: str, position: tuple[float, float, float]) -> SymbolicScene:
+def moved(
+    scene: SymbolicScene, object_id: str, support: str, position: tuple[float, float, float]
+) -> SymbolicScene:
     """The scene with one object (and what stands on it) on another support."""
     things = dict(scene.objects)
     old = things[object_id].position

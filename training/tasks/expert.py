@@ -38,7 +38,9 @@ class NoPlanError(HiervlaError):
         self.problem = problem
 
 
-def expert_plan(scene: SymbolicScene, goal: Goal, columns: Mapping[str, float] | None = None) -> list[SymbolicStep]:
+def expert_plan(
+    scene: SymbolicScene, goal: Goal, columns: Mapping[str, float] | None = None
+) -> list[SymbolicStep]:
     """The canonical plan from `scene` to `goal`; empty when the goal holds already.
 
     Args:
@@ -167,3 +169,4 @@ class _Expert:
         if not self.scene.visible(o):
             raise NoPlanError(f"{o} is in the {self.scene.root(o)}")
         return SymbolicStep("pick", o)
+

@@ -54,7 +54,9 @@ def observe(
     return ordered, [ids[k] for k in order]
 
 
-def _soft(labels: list[int], size: int, rng: np.random.Generator | None, doubt_rate: float, least: float) -> np.ndarray:
+def _soft(
+    labels: list[int], size: int, rng: np.random.Generator | None, doubt_rate: float, least: float
+) -> np.ndarray:
     """Probabilities (n, size): nearly one-hot, at times with real doubt between two classes."""
     n = len(labels)
     hot = np.zeros((n, size), np.float32)
