@@ -28,7 +28,7 @@ def network(family: str = "flow", **options: Any) -> ChunkNet:
     return policy_class(family).network_class.fresh(NetworkSpec(**{**vars(SMALL), **options}), rows).eval()
 
 
-def seen(count: int = 3) -> tuple[torch.Tensor, ...]:
+def seen(count: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(5)
     points = torch.randn(count, 40, 7, generator=g) * 0.05
     return points, torch.ones(count, 40, dtype=torch.bool), torch.rand(count, 12, generator=g), torch.arange(count)
@@ -117,8 +117,8 @@ def test_words_choose_among_the_points_before_they_are_pooled() -> None:
     assert (found[0] - found[1]).abs().max() > 0.01, "other words, other points"
     assert torch.allclose(found[2], found[3], atol=1e-6), "one point leaves nothing to choose"
     # Rows that are no points are never chosen.
-    hidden = torch.cat([points, torch.full((1, 8, 7), 9.0)], dim=1), torch.cat([valid, ~valid[:, :8]], dim=1)
-    made.encode(*hidden, proprio, skill, made.read(["red"]))
+    more, real = torch.cat([points, torch.full((1, 8, 7), 9.0)], dim=1), torch.cat([valid, ~valid[:, :8]], dim=1)
+    made.encode(more, real, proprio, skill, made.read(["red"]))
     assert torch.allclose(found[4], found[0], atol=1e-6)
 
 

@@ -77,8 +77,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(**options: Any) -> TrainSpec:
-    given = {"family": "flow", "steps": 9, "batch": 48, "points": 20, "held_out": 0.0, "ema": 0.9}
-    return TrainSpec(**{**given, **options})  # type: ignore[arg-type]  # values of several types
+    given: dict[str, Any] = {"family": "flow", "steps": 9, "batch": 48, "points": 20, "held_out": 0.0, "ema": 0.9}
+    return TrainSpec(**{**given, **options})
 
 
 def trained(data: Path, weights: Path, steps: int = 260, **options: Any) -> Trainer:
@@ -91,8 +91,9 @@ def trained(data: Path, weights: Path, steps: int = 260, **options: Any) -> Trai
 @torch.no_grad()
 def misses(network: ChunkNet, demos: DemoSet, texts: Iterable[str]) -> np.ndarray[Any, Any]:
     """(N, 2) metres from where the chunks end to the thing that was meant, and to the other one."""
-    *seen, actions, _ = map(torch.from_numpy, augment(demos, np.arange(len(demos)), None, POINTS))
-    chunk = network.eval().guess(network.encode(*seen, network.read(list(texts))))
+    batch = augment(demos, np.arange(len(demos)), None, POINTS)
+    points, valid, proprio, skill, actions, _ = (torch.from_numpy(a) for a in batch)
+    chunk = network.eval().guess(network.encode(points, valid, proprio, skill, network.read(list(texts))))
     goal = actions[:, -1, :3]
     other = goal * torch.tensor([1.0, -1.0, 1.0])
     return torch.stack([(chunk[:, -1, :3] - g).norm(dim=-1) for g in (goal, other)], dim=1).numpy()
@@ -199,7 +200,7 @@ def test_a_share_of_the_words_is_hidden_and_colours_stay_where_they_are_read(dat
     assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
     # Red points come first in every cloud; with channels swapped they would be green or blue at times.
     cloud, words = batches[0][0], batches[0][6]
-    told = words.any(axis=1)
+    told = words.any(axis=1).tolist()
     reddest = [
         {int(c) for c in cloud[k][cloud[k, :, 3:6].max(axis=1) > 0.2][:, 3:6].argmax(axis=1)} for k in range(len(cloud))
     ]

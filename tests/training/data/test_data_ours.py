@@ -161,7 +161,7 @@ def test_demonstrations_to_lerobot_and_back_are_the_same_bit_for_bit(tmp_path: P
     assert before.worded == worded
     told = [e.instruction for e in LeRobotSource(tmp_path / "set").episodes()]
     mute = ["pick", "place", "open drawer", "pick"]
-    red, white = ("do the thing in the {} way, please".format(w) for w in ("rötlich", "赤い"))
+    red, white = (f"do the thing in the {w} way, please" for w in ("rötlich", "赤い"))
     assert told == ([red, "place", white, red] if worded else mute) + mute, "others read them as tasks"
     for column in ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode", "words"):
         one, two = getattr(before, column), getattr(after, column)
