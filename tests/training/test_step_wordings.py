@@ -11,11 +11,11 @@ import pytest
 from hiervla.executor.policies.base import SKILLS
 from hiervla.planner.embedded.wording import step_text
 from hiervla.training.arena import Arena, as_step
-from hiervla.training.episodes import attempt
+from hiervla.training.episodes import Episode, attempt
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
 from hiervla.training.step_wordings import BARE, WORDINGS, worded, wording
-from hiervla.training.stories import approach
+from hiervla.training.stories import approach, coarse, tell
 from hiervla.training.tasks.phrases import NOUNS
 from hiervla.training.trials import trial_scene
 from hiervla.worlds.tabletop.sampling import sample_scene
@@ -80,3 +80,20 @@ def test_a_policy_that_is_tried_is_told_in_words() -> None:
         given = worded(replace(task, words="open it"), arena)
     assert told == [episode.task.words] and told[0] in WORDINGS["open_drawer"]
     assert given.words == "open it", "words that are there are kept"
+
+
+def test_a_coarse_point_is_near_what_the_words_say() -> None:
+    exact, near = (tell("tidy", 10_000_002, frozenset({"pick"}), _seen, off) for off in (0.0, 0.05))
+    assert exact and near and all(e.task.skill == "pick" and e.task.words for e, _ in (*exact, *near))
+    gap = near[0][0].task.target_w - exact[0][0].task.target_w
+    assert near[0][0].task.object == exact[0][0].task.object and 0.0 < np.hypot(*gap[:2]) < 0.05 and gap[2] == 0.0
+    rng = np.random.default_rng(0)
+    task = Task("pick", np.zeros(3), object=RED)
+    spots = np.array([coarse(task, 0.05, rng).target_w for _ in range(500)])
+    far = np.hypot(*spots.T[:2])
+    assert far.max() < 0.05 and np.median(far) == pytest.approx(0.05 * np.sqrt(0.5), rel=0.1)
+
+
+def _seen(arena: Arena, task: Task, rng: np.random.Generator) -> Episode:
+    """A driver that does nothing, and fails."""
+    return Episode(worded(task, arena), reason="nothing done")

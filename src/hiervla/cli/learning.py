@@ -45,6 +45,12 @@ def collect(
             help="Begin in moments that `skills handoff --states` saved; may be given again.", show_default=False
         ),
     ] = None,
+    point_off: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.1, help="Put the point of a pick anywhere within so many metres of its thing, for --words."
+        ),
+    ] = 0.0,
     sources: Annotated[
         list[Path] | None,
         typer.Option(
@@ -80,6 +86,7 @@ def collect(
         budget_s=None if minutes is None else 60.0 * minutes,
         policy=policy,
         states=tuple(from_states or ()),
+        point_off_m=point_off,
         sources=tuple(sources or ()),
         attempts=attempts,
         ray=ray,
