@@ -15,9 +15,10 @@ from hiervla.training.episodes import Episode, attempt
 from hiervla.training.experts import tasks
 from hiervla.training.experts.state import Task
 from hiervla.training.step_wordings import BARE, WORDINGS, worded, wording
-from hiervla.training.stories import approach, coarse, tell
+from hiervla.training.stories import approach, coarse
 from hiervla.training.tasks.phrases import NOUNS
 from hiervla.training.trials import trial_scene
+from hiervla.training.workers import Job, played
 from hiervla.worlds.tabletop.sampling import sample_scene
 from hiervla.worlds.tabletop.specs import SceneSpec
 from tests.training.test_experts import Still
@@ -30,7 +31,7 @@ RED, BLUE, MUG, BOWL = (o.id for o in SCENE.objects[:4])
 
 def said(skill: str, count: int = 200, **about: str) -> list[str]:
     rng = np.random.default_rng(1)
-    return [wording(Task(skill, rng.normal(size=3), **about), SCENE) for _ in range(count)]  # type: ignore[arg-type]  # names only
+    return [wording(Task(skill, rng.normal(size=3), **about), SCENE) for _ in range(count)]
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -82,8 +83,11 @@ def test_a_policy_that_is_tried_is_told_in_words() -> None:
     assert given.words == "open it", "words that are there are kept"
 
 
-def test_a_coarse_point_is_near_what_the_words_say() -> None:
-    exact, near = (tell("tidy", 10_000_002, frozenset({"pick"}), _seen, off) for off in (0.0, 0.05))
+def test_a_coarse_point_is_near_what_the_words_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "driver", lambda self: _seen)
+    exact, near = (
+        next(played(iter([("tidy", 10_000_002)]), Job(frozenset({"pick"}), point_off_m=off), 1)) for off in (0.0, 0.05)
+    )
     assert exact and near and all(e.task.skill == "pick" and e.task.words for e, _ in (*exact, *near))
     gap = near[0][0].task.target_w - exact[0][0].task.target_w
     assert near[0][0].task.object == exact[0][0].task.object and 0.0 < np.hypot(*gap[:2]) < 0.05 and gap[2] == 0.0

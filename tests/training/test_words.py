@@ -200,7 +200,7 @@ def test_a_share_of_the_words_is_hidden_and_colours_stay_where_they_are_read(dat
     assert np.mean(shares) == pytest.approx(0.25, abs=0.03)
     # Red points come first in every cloud; with channels swapped they would be green or blue at times.
     cloud, words = batches[0][0], batches[0][6]
-    told = words.any(axis=1).tolist()
+    told: list[bool] = np.asarray(words.any(axis=1)).tolist()
     reddest = [
         {int(c) for c in cloud[k][cloud[k, :, 3:6].max(axis=1) > 0.2][:, 3:6].argmax(axis=1)} for k in range(len(cloud))
     ]
