@@ -160,7 +160,7 @@ def as_step(task: Task) -> Step:
     image = ImageRef(camera="front", sha256="0" * 64, width=256, height=192, time_s=0.0)
     x, y, z = (float(v) for v in task.target_w)
     point = Keypoint(label=task.object or task.skill, u=128.0, v=96.0, position_w=(x, y, z))
-    return Step(id="s1", skill=task.skill, artifacts=(Keypoints(image=image, points=(point,)),))
+    return Step(id="s1", skill=task.skill, text=task.words, artifacts=(Keypoints(image=image, points=(point,)),))
 
 
 __all__ = ["MAX_WIDTH_M", "RATE_HZ", "Arena", "as_chunk", "as_step"]

@@ -24,6 +24,7 @@ def augment(
     rng: np.random.Generator | None,
     points: int,
     off: np.ndarray[Any, Any] | None = None,
+    words: np.ndarray[Any, Any] | None = None,
 ) -> Batch:
     """Take rows of a data set as arrays for the network, randomly changed; unchanged with ``rng=None``.
 
@@ -33,6 +34,7 @@ def augment(
         rng: source of all randomness.
         points: points to keep of each cloud.
         off: (B, 3) where to move the keypoint before anything else [m]; see :func:`off_the_point`.
+        words: (B, SLOTS) what is read with each; it may name a colour, so colours stay what they are where it is any.
 
     Returns:
         points (B, points, 7) float32, valid (B, points) bool, proprio (B, 12) float32, skill (B,) int64,
@@ -53,7 +55,7 @@ def augment(
         _turn(cloud, proprio, actions, rng.uniform(-1.0, 1.0, len(rows)) * turnable)
         shiftable = np.array([s in SHIFTABLE for s in SKILLS])[skill]
         _shift(cloud, proprio, actions, rng.normal(0.0, 0.005, (len(rows), 3)) * shiftable[:, None])
-        _noise(cloud, valid, proprio, rng)
+        _noise(cloud, valid, proprio, rng, None if words is None else words.any(axis=1))
     cloud *= valid[..., None]
     return cloud, valid, proprio, skill, actions, verdict
 
@@ -123,7 +125,7 @@ def _shift(cloud: Any, proprio: Any, actions: Any, by: Any) -> None:
     actions[..., :3] -= by[:, None]
 
 
-def _noise(cloud: Any, valid: Any, proprio: Any, rng: np.random.Generator) -> None:
+def _noise(cloud: Any, valid: Any, proprio: Any, rng: np.random.Generator, told: Any = None) -> None:
     """Sensor noise, light and colour, in place."""
     b = len(cloud)
     cloud[..., :3] += rng.normal(0.0, 0.0015, cloud[..., :3].shape).astype(np.float32)
@@ -133,6 +135,8 @@ def _noise(cloud: Any, valid: Any, proprio: Any, rng: np.random.Generator) -> No
     # Objects come in eight colours here; swapping channels makes it more.
     order = np.argsort(rng.random((b, 3)), axis=1)[:, None, :]
     swap = rng.random(b) < 0.5
+    if told is not None:
+        swap &= ~told
     colour = np.where(swap[:, None, None], np.take_along_axis(colour, order, axis=2), colour)
     cloud[..., 3:6] = np.clip(colour, -0.5, 0.5)
     valid &= rng.random(valid.shape) > rng.uniform(0.0, 0.3, (b, 1))

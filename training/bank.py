@@ -57,6 +57,7 @@ def encoded(
     recipe: _Recipe,
     samples: int,
     file: str | Path | None,
+    said: bytes = b"",
 ) -> Bank:
     """The bank in `file`, or a new one, which is then written there.
 
@@ -66,6 +67,7 @@ def encoded(
         recipe: how samples are changed.
         samples: number of samples in the data.
         file: where the bank is kept; None keeps it nowhere.
+        said: identifies the words that were encoded along, where there are any.
 
     Raises:
         CheckpointError: the file is unreadable, or of another encoder, other data or another recipe.
@@ -73,6 +75,7 @@ def encoded(
     digest = hashlib.sha256()
     for parameter in encoder:
         digest.update(parameter.detach().cpu().numpy().tobytes())
+    digest.update(said)
     names = ("copies", "seed", "points", "held_out", "drop_point")
     identity = json.dumps([digest.hexdigest(), samples, {n: getattr(recipe, n) for n in names}])
     path = Path(file) if file is not None else None

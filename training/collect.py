@@ -75,6 +75,7 @@ def run_collect(
     attempts: int | None = None,
     stories: Mapping[str, float] | None = None,
     states: Sequence[str | Path] = (),
+    point_off_m: float = 0.0,
     ray: str | None = None,
     on_progress: Callable[[CollectReport], None] | None = None,
 ) -> CollectReport:
@@ -100,6 +101,8 @@ def run_collect(
         attempts: tries of each skill after which it is given up; default, with sources, 50 and 10 an episode.
         stories: kinds of scene and their shares; default :data:`STORIES`.
         states: folders of saved moments (:mod:`hiervla.training.states`); every episode then begins in one of them.
+        point_off_m: the point of a pick lies anywhere within that of its thing, for policies that read words; not from
+            `states`, which have points of their own [m].
         ray: address of a Ray cluster whose workers play the scenes, "local" for one that is started here.
         on_progress: called with the report so far after every scene.
 
@@ -130,7 +133,8 @@ def run_collect(
         scenes = _state_seeds(seed, states, wanted) if states else _scene_seeds(seed, wanted, shares)
         attempts = 50 + 10 * episodes if attempts is None else attempts
     report.skills = tuple(wanted)
-    writer = DemoWriter(_recipe(seed, wanted, policy, segments, shares), FeatureSpec())
+    off = {"point_off_m": point_off_m} if point_off_m else {}
+    writer = DemoWriter(_recipe(seed, wanted, policy, segments, shares) | off, FeatureSpec())
 
     def flush() -> None:
         if len(writer):
@@ -141,7 +145,7 @@ def run_collect(
     def enough(skill: str) -> bool:
         return report.kept[skill] >= episodes or (attempts is not None and report.tried(skill) >= attempts)
 
-    job = Job(frozenset(wanted), policy, segments)
+    job = Job(frozenset(wanted), policy, segments, point_off_m)
     try:
         for results in played(scenes, job, workers, ray):
             for episode, number in results:
@@ -173,7 +177,7 @@ def _keep(
         report.reasons[f"{skill}: {episode.reason.split(' ')[0]}"] += 1
     if skill in wanted and episode.samples and (episode.success or failures):
         frame = None if episode.frame is None else episode.frame.to_json(episode.task.target_w)
-        writer.add(skill, episode.samples, number, frame)
+        writer.add(skill, episode.samples, number, frame, episode.task.words)
         report.kept[skill] += 1
         report.samples += len(episode.samples)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from hiervla.representations.errors import HiervlaError
 
 FORMAT = 1
 _COLUMNS = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")
+COLUMNS = (*_COLUMNS, "words")
+"""What a :class:`DemoSet` has a row a sample of; shards of before there were words lack the last."""
 
 
 class DemoError(HiervlaError, ValueError):
@@ -52,12 +54,19 @@ class DemoWriter:
 
     recipe: dict[str, Any]
     features: FeatureSpec
-    _rows: dict[str, list[Any]] = field(default_factory=lambda: {c: [] for c in _COLUMNS})
+    _rows: dict[str, list[Any]] = field(default_factory=lambda: {c: [] for c in COLUMNS})
     episodes: int = 0
     _frames: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, skill: str, samples: Sequence[Sample], episode: int, frame: dict[str, Any] | None = None) -> None:
-        """Keep one episode; `episode` identifies it across shards (its seed).
+    def add(
+        self,
+        skill: str,
+        samples: Sequence[Sample],
+        episode: int,
+        frame: dict[str, Any] | None = None,
+        words: str = "",
+    ) -> None:
+        """Keep one episode; `episode` identifies it across shards (its seed), `words` are what its step said.
 
         With `frame`, which says where its thing was (`ObjectFrame.to_json`), the episode can be multiplied.
         """
@@ -73,8 +82,9 @@ class DemoWriter:
                 s.progress,
                 SKILLS.index(skill),
                 episode,
+                words,
             )
-            for column, value in zip(_COLUMNS, values, strict=True):
+            for column, value in zip(COLUMNS, values, strict=True):
                 self._rows[column].append(value)
         self.episodes += 1
 
@@ -85,6 +95,8 @@ class DemoWriter:
         """Write the shard and forget what was collected."""
         dtypes = ("f2", "i2", "f4", "f4", "?", "f4", "i1", "i8")
         arrays = {c: np.array(self._rows[c], dtype=d) for c, d in zip(_COLUMNS, dtypes, strict=True)}
+        if any(self._rows["words"]):
+            arrays["words"] = np.array(self._rows["words"], dtype="U")
         header = {
             "format": FORMAT,
             "skills": list(SKILLS),
@@ -98,14 +110,17 @@ class DemoWriter:
         with partial.open("wb") as stream:
             np.savez(stream, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
         partial.replace(path)
-        self._rows = {c: [] for c in _COLUMNS}
+        self._rows = {c: [] for c in COLUMNS}
         self.episodes = 0
         self._frames = []
 
 
 @dataclass(frozen=True)
 class DemoSet:
-    """Demonstrations in memory; every array has one row a sample (see :class:`Sample`)."""
+    """Demonstrations in memory; every array has one row a sample (see :class:`Sample`).
+
+    `words` are what the sample's step said of itself, empty where nothing is known.
+    """
 
     points: NDArray[np.float16]
     count: NDArray[np.int16]
@@ -117,9 +132,19 @@ class DemoSet:
     episode: NDArray[np.int64]
     features: FeatureSpec
     headers: tuple[dict[str, Any], ...]
+    words: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype="U1"))
+
+    def __post_init__(self) -> None:
+        if len(self.words) == 0:
+            object.__setattr__(self, "words", np.full(len(self.skill), "", dtype="U1"))
 
     def __len__(self) -> int:
         return len(self.skill)
+
+    @property
+    def worded(self) -> bool:
+        """Whether any sample has words."""
+        return bool((self.words != "").any())
 
     def some(self, episodes: int, seed: int) -> DemoSet:
         """A random part of the demonstrations, skills in the shares that they have here; a larger part holds a smaller.
@@ -138,7 +163,7 @@ class DemoSet:
             mine = np.flatnonzero(skill == s)
             place[mine] = (rng.permutation(len(mine)) + rng.random()) / len(mine)
         kept = np.isin(self.episode, numbers[np.argsort(place, kind="stable")[:episodes]])
-        return replace(self, **{c: getattr(self, c)[kept] for c in _COLUMNS})
+        return replace(self, **{c: getattr(self, c)[kept] for c in COLUMNS})
 
 
 def shards(paths: Iterable[str | Path]) -> list[Path]:
@@ -177,7 +202,7 @@ def load_demos(paths: Iterable[str | Path]) -> DemoSet:
     for path, part in parts:
         if part.features != parts[0][1].features:
             raise DemoError(str(path), "was made with another feature recipe", "Collect all with one version")
-    merged = {c: np.concatenate([getattr(part, c) for _, part in parts]) for c in _COLUMNS}
+    merged = {c: np.concatenate([getattr(part, c) for _, part in parts]) for c in COLUMNS}
     headers = tuple(h for _, part in parts for h in part.headers)
     return DemoSet(**merged, features=parts[0][1].features, headers=headers)
 
@@ -187,8 +212,21 @@ def _load_shard(file: Path) -> DemoSet:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             header = json.loads(str(data["header"]))
             arrays = {c: data[c] for c in _COLUMNS}
+            words = words_in(data, len(arrays["skill"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DemoError(str(file), f"cannot be read ({error})", "Delete the file and collect it again") from error
     if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
         raise DemoError(str(file), "is of another format or skill list", "Collect the demonstrations again")
-    return DemoSet(**arrays, features=FeatureSpec.from_json(header["features"]), headers=(header,))
+    return DemoSet(**arrays, features=FeatureSpec.from_json(header["features"]), headers=(header,), words=words)
+
+
+def words_in(data: Mapping[str, NDArray[Any]], samples: int) -> NDArray[np.str_]:
+    """(samples,) the words in a file's arrays; empty ones where it is from before there were any.
+
+    Raises:
+        ValueError: they are no texts, or not one a sample.
+    """
+    found = data["words"] if "words" in data else np.full(samples, "", dtype="U1")
+    if found.dtype.kind != "U" or found.shape != (samples,):
+        raise ValueError(f"its words are {found.dtype} {found.shape} and no text for each of {samples} samples")
+    return found

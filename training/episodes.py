@@ -16,6 +16,7 @@ from hiervla.training.experts import EXPERTS
 from hiervla.training.experts.motion import Vector, as_actions, follow
 from hiervla.training.experts.state import State, Task
 from hiervla.training.multiply.frames import ObjectFrame, object_frame
+from hiervla.training.step_wordings import worded
 
 HORIZON = 16
 SAMPLE_S = 0.2
@@ -103,6 +104,7 @@ def demonstrate(
     timeout_s: float = 13.0,
 ) -> Episode:
     """Let the expert do a task from the present pose, erring by `noise`, and keep labelled moments."""
+    task = worded(task, arena)
     episode, expert = Episode(task), EXPERTS[task.skill]
     before = arena.state()
     episode.frame = object_frame(before, task)
@@ -160,6 +162,7 @@ def attempt(
         delay_s: how long a chunk takes; the one before is followed meanwhile, as the executor does it [s].
         timeout_s: limit [s]; default by skill.
     """
+    task = worded(task, arena)
     episode, step = Episode(task), as_step(task)
     expert = EXPERTS[task.skill]
     before = arena.state()

@@ -130,4 +130,4 @@ def _tell(token: str, job: Job, story: str, seed: int) -> Told:
     if driver is None:
         _DRIVERS.clear()
         driver = _DRIVERS[token] = job.driver()
-    return tell(story, seed, job.skills, driver)
+    return tell(story, seed, job.skills, driver, job.point_off_m)

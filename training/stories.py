@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,14 @@ Driver = Callable[[Arena, Task, np.random.Generator], Episode]
 """Does a task from a hover above it."""
 
 
-def tell(story: str, seed: int, skills: frozenset[str], driver: Driver = demonstrate) -> list[tuple[Episode, int]]:
+def tell(
+    story: str, seed: int, skills: frozenset[str], driver: Driver = demonstrate, point_off_m: float = 0.0
+) -> list[tuple[Episode, int]]:
     """Play one story in one scene; the episodes of it and a number that identifies each.
 
-    A story that is the file of a saved moment is one episode: its task, from there.
+    A story that is the file of a saved moment is one episode: its task, from there. With `point_off_m` the point of a
+    pick lies anywhere within that of what is meant, as a coarse pointer's does; then it takes words to tell neighbours
+    apart [m].
     """
     rng = np.random.default_rng([0x7E11, seed])
     if story.endswith(SUFFIX):
@@ -44,7 +49,7 @@ def tell(story: str, seed: int, skills: frozenset[str], driver: Driver = demonst
     try:
         scene = _scene(story, seed, rng)
         with Arena(scene) as arena:
-            told = list(_play(story, arena, rng, skills, driver))
+            told = list(_play(story, arena, rng, skills, driver, point_off_m))
     except HiervlaError as error:
         return [(Episode(Task("pick", np.zeros(3)), reason=f"scene {error}"), seed)]
     return [(episode, seed * 16 + i) for i, episode in enumerate(told)]
@@ -76,7 +81,7 @@ def _scene(story: str, seed: int, rng: np.random.Generator) -> Any:
 
 
 def _play(
-    story: str, arena: Arena, rng: np.random.Generator, skills: frozenset[str], driver: Driver
+    story: str, arena: Arena, rng: np.random.Generator, skills: frozenset[str], driver: Driver, point_off_m: float
 ) -> Iterator[Episode]:
     truth = arena.truth
 
@@ -86,7 +91,8 @@ def _play(
         return driver(arena, task, rng)
 
     def pick(name: str | None) -> Task | None:
-        return None if name is None else tasks.pick_task(truth, arena.world, arena.state(), name, rng)
+        task = None if name is None else tasks.pick_task(truth, arena.world, arena.state(), name, rng)
+        return coarse(task, point_off_m, rng) if task is not None and point_off_m > 0.0 else task
 
     sponge = next((o.id for o in arena.scene.objects if o.category == "sponge"), "")
     if story in ("clean", "wipe"):
@@ -175,6 +181,12 @@ def _drawer_story(arena: Arena, rng: np.random.Generator, do: Any, pick: Any) ->
         yield episode
         if not episode.success:
             return
+
+
+def coarse(task: Task, within_m: float, rng: np.random.Generator) -> Task:
+    """The task with its point moved in the horizontal plane, evenly over a disc of that radius."""
+    angle, distance = rng.uniform(0.0, 2.0 * np.pi), within_m * np.sqrt(rng.random())
+    return replace(task, target_w=task.target_w + distance * np.array([np.cos(angle), np.sin(angle), 0.0]))
 
 
 def reachable(arena: Arena, rng: np.random.Generator, blocks_first: bool) -> str | None:

@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from hiervla.executor.policies.chunks import ChunkPolicy, WithoutPoint
 from hiervla.executor.policies.families import Family, load_policy, policy_class
 from hiervla.executor.policies.network import ChunkNet, NetworkSpec
+from hiervla.executor.policies.words import BUCKETS
 from hiervla.representations.errors import CheckpointError, HiervlaError
 from hiervla.training.augment import Batch, augment, off_the_point
 from hiervla.training.bank import encoded
 from hiervla.training.demos import DemoSet
 from hiervla.training.team import Team
+from hiervla.training.texts import Texts
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -54,6 +56,8 @@ class TrainSpec:
         held_out: share of episodes kept for validation.
         drop_point: share of samples in which the planner's point is hidden, and what lies under the tool at the start
             of the attempt takes its place. A policy trained so does without a point where there is none.
+        words: read the words of the step; weights to start from that do not yet get that part.
+        drop_words: share of samples in which the words are hidden, where any are read.
         freeze_encoder: train the head and the verdicts only, on an encoder that `init` brings. Every sample is then
             encoded `copies` times, each time changed at random, and no more: most of the time goes into that.
         copies: see `freeze_encoder`; without meaning otherwise.
@@ -73,6 +77,8 @@ class TrainSpec:
     verdict_weight: float = 0.15
     held_out: float = 0.03
     drop_point: float = 0.0
+    words: bool = False
+    drop_words: float = 0.1
     freeze_encoder: bool = False
     copies: int = 8
     precision: Precision = "fp32"
@@ -132,7 +138,9 @@ class Trainer:
         self._weights = skill_balance(demos.skill[self.train_rows])
         self._off = off_the_point(demos) if spec.drop_point > 0.0 else None
         self._policy_class = policy_class(spec.family)
-        base = self._begin(init, encoder_only)
+        base = self._reading(self._begin(init, encoder_only))
+        self._texts = Texts.of_demos(demos, base)
+        self._texts.learn(base, self.train_rows)
         self.network = base.to(self.device).train()
         self.team.begin_alike(self.network.state_dict().values())
         self.average = copy.deepcopy(self.network)
@@ -140,7 +148,8 @@ class Trainer:
             for parameter in self.network.shared():
                 parameter.requires_grad_(False)
             with self.team.one_by_one() if bank is not None else nullcontext():
-                self._bank = encoded(self._encoded, self.network.shared(), spec, len(demos), bank)
+                said = self._texts.identity(spec.drop_words)
+                self._bank = encoded(self._encoded, self.network.shared(), spec, len(demos), bank, said)
         self.optimiser = torch.optim.AdamW(
             [p for p in self.network.parameters() if p.requires_grad],
             lr=spec.lr, weight_decay=spec.weight_decay, betas=(0.9, 0.98),
@@ -168,6 +177,20 @@ class Trainer:
         )
         return self._policy_class.network_class.fresh(spec, actions)
 
+    def _reading(self, network: ChunkNet) -> ChunkNet:
+        """The network with the part that reads, where that is wanted."""
+        if not self.spec.words:
+            return network
+        if not self.demos.worded:
+            remedy = "Collect them again with this version, which keeps what each step says"
+            raise TrainingError("--words", "finds no words in these demonstrations", remedy)
+        if network.spec.words:
+            return network
+        if self.spec.freeze_encoder:
+            remedy = "Leave one of them out, or give --init weights that were trained with --words"
+            raise TrainingError("--freeze-encoder", "keeps the encoder from learning to read --words", remedy)
+        return network.grown(words=BUCKETS)
+
     def train_step(self, share: float) -> float:
         """One optimiser step; `share` of the schedule is behind us. Returns the loss."""
         spec = self.spec
@@ -183,8 +206,9 @@ class Trainer:
                 context, actions, verdict = (torch.from_numpy(a).to(self.device) for a in found)
             else:
                 batch = tuple(a[self._part] for a in self._changed(self.train_rows[chosen], self.rng))
-                points, valid, proprio, skill, actions, verdict = (torch.from_numpy(a).to(self.device) for a in batch)
-                context = self.network.encode(points, valid, proprio, skill)
+                tensors = [torch.from_numpy(a).to(self.device) for a in batch]
+                points, valid, proprio, skill, actions, verdict, words = tensors
+                context = self.network.encode(points, valid, proprio, skill, words)
             condition = self._condition(context, self.train_rows[chosen[self._part]])
             loss = self._loss(context, condition, actions, verdict)
         self.optimiser.zero_grad(set_to_none=True)
@@ -212,10 +236,12 @@ class Trainer:
         return context
 
     def _changed(self, rows: np.ndarray[Any, Any], rng: np.random.Generator) -> Batch:
+        """Samples changed at random, as of `augment`, and after that what is said in each, (B, SLOTS)."""
         off = None
         if self._off is not None:
             off = self._off[rows] * (rng.random((len(rows), 1)) < self.spec.drop_point)
-        return augment(self.demos, rows, rng, self.spec.points, off)
+        words = self._texts.batch(rows, rng, self.spec.drop_words)
+        return *augment(self.demos, rows, rng, self.spec.points, off, words), words
 
     @torch.no_grad()
     def _encoded(self, copy_: int) -> Iterator[Batch]:
@@ -223,8 +249,8 @@ class Trainer:
         rng = np.random.default_rng([self.spec.seed, 3, copy_])
         for rows in np.array_split(self.train_rows, max(1, len(self.train_rows) // 256)):
             batch = self._changed(rows, rng)
-            tensors = [torch.from_numpy(a).to(self.device) for a in batch]
-            yield self.network.encode(*tensors[:4]).cpu().numpy(), batch[4], batch[5]
+            tensors = [torch.from_numpy(a).to(self.device) for a in (*batch[:4], batch[6])]
+            yield self.network.encode(*tensors).cpu().numpy(), batch[4], batch[5]
 
     def _loss(self, context: Tensor, condition: Tensor, actions: Tensor, verdict: Tensor) -> Tensor:
         net, spec = self.network, self.spec
@@ -244,8 +270,9 @@ class Trainer:
         near, grip, done = [], [], []
         for part in np.array_split(rows, max(1, len(rows) // 250)):
             batch = augment(self.demos, part, None, self.demos.points.shape[1])
-            points, valid, proprio, skill, actions, verdict = (torch.from_numpy(a).to(self.device) for a in batch)
-            context = self.average.encode(points, valid, proprio, skill)
+            tensors = [torch.from_numpy(a).to(self.device) for a in (*batch, self._texts.batch(part))]
+            points, valid, proprio, skill, actions, verdict, words = tensors
+            context = self.average.encode(points, valid, proprio, skill, words)
             chunk = self.average.guess(context)
             near.append((chunk[:, :8, :3] - actions[:, :8, :3]).norm(dim=-1).mean(dim=1).cpu().numpy() * 1e3)
             grip.append(((chunk[:, :8, 5] > 0.3) == (actions[:, :8, 5] > 0.3)).float().mean(dim=1).cpu().numpy())
@@ -270,7 +297,8 @@ class Trainer:
 
     def _identity(self) -> str:
         # The length of the training may be changed on resuming; what is trained may not.
-        kept = {k: v for k, v in asdict(self.spec).items() if k != "steps"}
+        unsaid = () if self.network.spec.words else ("words", "drop_words")
+        kept = {k: v for k, v in asdict(self.spec).items() if k not in ("steps", *unsaid)}
         return json.dumps([kept, self.network.spec.to_json(), len(self.demos)], sort_keys=True)
 
     def save(self, path: Path) -> None:

@@ -30,11 +30,13 @@ class Job:
         skills: which are wanted.
         policy: folder of the weights that drive, if a policy does; every worker reads it.
         segments: motions to do again, if that is what is wanted.
+        point_off_m: how far the point of a pick may lie from its thing [m].
     """
 
     skills: frozenset[str]
     policy: str | Path | None = None
     segments: tuple[Segment, ...] = ()
+    point_off_m: float = 0.0
 
     def driver(self) -> Driver:
         """Who does the tasks.
@@ -89,7 +91,7 @@ def played(scenes: Iterator[tuple[str, int]], job: Job, workers: int, ray: str |
         return
     driver = job.driver()
     for story, seed in scenes:
-        yield tell(story, seed, job.skills, driver)
+        yield tell(story, seed, job.skills, driver, job.point_off_m)
 
 
 def _played_in_processes(scenes: Iterator[tuple[str, int]], job: Job, workers: int) -> Iterator[Told]:
@@ -100,11 +102,11 @@ def _played_in_processes(scenes: Iterator[tuple[str, int]], job: Job, workers: i
 
 
 def _teller(job: Job) -> Callable[[tuple[str, int]], Told]:
-    return partial(_tell, job.skills, job.driver())
+    return partial(_tell, job, job.driver())
 
 
-def _tell(skills: frozenset[str], driver: Driver, scene: tuple[str, int]) -> Told:
-    return tell(*scene, skills, driver)
+def _tell(job: Job, driver: Driver, scene: tuple[str, int]) -> Told:
+    return tell(*scene, job.skills, driver, job.point_off_m)
 
 
 def _lost(scene: tuple[str, int]) -> WorkerError:

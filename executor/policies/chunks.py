@@ -28,6 +28,7 @@ from hiervla.executor.policies.features import (
     observe_features,
 )
 from hiervla.executor.policies.network import POSITIVE, ChunkNet, NetworkSpec
+from hiervla.executor.policies.words import words_of
 from hiervla.representations import ActionChunk, Observation, Step
 from hiervla.representations.errors import CheckpointError, UnknownNameError
 
@@ -163,7 +164,7 @@ class ChunkPolicy(ABC, Generic[N]):
                 self._frame = grasp_frame(observe_features(observation, target, self.features.finer()))
             frame = self._frame
             inputs = in_frame(inputs, frame)
-        rows, done, progress = self.infer(inputs, self._skill(step), observation.time_s)
+        rows, done, progress = self.infer(inputs, self._skill(step), observation.time_s, words_of(step))
         if frame is not None:
             rows = from_frame(rows, frame)
         return ActionChunk(
@@ -177,14 +178,15 @@ class ChunkPolicy(ABC, Generic[N]):
             policy=self.id,
         )
 
-    def infer(self, inputs: PolicyInput, skill: int, now_s: float = 0.0) -> tuple[Rows, float, float]:
+    def infer(self, inputs: PolicyInput, skill: int, now_s: float = 0.0, words: str = "") -> tuple[Rows, float, float]:
         """Rows (H, 6) float64 relative to the keypoint [m], probability of being done, progress."""
         generator = torch.Generator().manual_seed((self._seed * 1000003 + self._calls) % 2**63)
         self._calls += 1
         points = torch.from_numpy(inputs.points)[None]
         valid = torch.arange(points.shape[1])[None] < max(inputs.count, 1)
         with torch.no_grad():
-            context = self.network.encode(points, valid, torch.from_numpy(inputs.proprio)[None], torch.tensor([skill]))
+            proprio, said = torch.from_numpy(inputs.proprio)[None], self.network.read([words])
+            context = self.network.encode(points, valid, proprio, torch.tensor([skill]), said)
             drawn = self.draw_good(context, generator, self._overlap(now_s))[0].double().numpy()
             done, progress = torch.sigmoid(self.network.judge(context))[0].tolist()
         rows = self.settle(drawn, now_s)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,12 +18,13 @@ from torch import Tensor, nn
 
 from hiervla.executor.policies.base import SKILLS
 from hiervla.executor.policies.features import POINT_DIM, PROPRIO_DIM
+from hiervla.executor.policies.words import WordReader, read
 
 ACTION_DIM = 6
 """x, y, z relative to the keypoint [m]; sin, cos of twice the yaw; gripper opening 0..1."""
 
-_ENCODER = ("skill", "state", "point_in", "point_film", "point_mid", "point_out", "attention", "fuse")
-_MAY_LACK = frozenset({"advantage"})
+_ENCODER = ("skill", "state", "point_in", "point_film", "point_mid", "point_out", "attention", "fuse", "words")
+_MAY_LACK = frozenset({"advantage", "words"})
 """Fields of a network's description that came later: a folder without them has a network without the part."""
 UNADVISED, NEGATIVE, POSITIVE = -1, 0, 1
 """What a head is told of the chunk's advantage: nothing, that it is poor, that it is good."""
@@ -46,6 +48,8 @@ class NetworkSpec:
         action_mean: (6,) mean of the action rows.
         action_scale: (6,) spread of the action rows.
         advantage: whether the head can be told how good its chunk shall be; see :meth:`ChunkNet.advised`.
+        words: size of the table in which the encoder looks up the words of the step; 0: it reads none. See
+            :mod:`hiervla.executor.policies.words`.
     """
 
     horizon: int = 16
@@ -59,6 +63,7 @@ class NetworkSpec:
     action_mean: tuple[float, ...] = (0.0, 0.0, 0.05, 0.0, 0.5, 0.5)
     action_scale: tuple[float, ...] = (0.05, 0.05, 0.07, 0.5, 0.5, 0.5)
     advantage: bool = False
+    words: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what a network may lack is left out where it lacks it, as older folders have it."""
@@ -77,6 +82,8 @@ class NetworkSpec:
             raise TypeError(f"network fields {sorted(wrong)} are missing or unknown")
         if not isinstance(values.get("advantage", False), bool):
             raise TypeError(f"network field 'advantage' is {values['advantage']!r} and no bool")
+        if not isinstance(words := values.get("words", 0), int) or isinstance(words, bool) or words < 0:
+            raise TypeError(f"network field 'words' is {words!r} and no number of buckets")
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
@@ -116,6 +123,8 @@ class ChunkNet(nn.Module, ABC):
             # Zero, so that weights which learned without it act as before until it has learned something.
             self.advantage = nn.Embedding(2, 2 * spec.context)
             nn.init.zeros_(self.advantage.weight)
+        if spec.words:
+            self.words = WordReader(spec.words, w, 6, spec.context)
         self.register_buffer("action_mean", torch.tensor(spec.action_mean))
         self.register_buffer("action_scale", torch.tensor(spec.action_scale))
 
@@ -128,6 +137,16 @@ class ChunkNet(nn.Module, ABC):
     def fresh(cls, spec: NetworkSpec, actions: np.ndarray[Any, Any]) -> Self:
         """An untrained network for actions (N, H, 6) like these."""
         return cls(spec, cls.fit_head(actions))
+
+    def grown(self, **parts: Any) -> Self:
+        """The same network with optional parts (fields of its spec) that it lacks; they have no effect as yet."""
+        made = type(self)(replace(self.spec, **parts), self.head)
+        made.load_state_dict(made.state_dict() | self.state_dict())
+        return made
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """What :meth:`encode` takes of texts: (B, SLOTS) int64, or (B, 0) where the network reads no words."""
+        return read(texts, self.spec.words)
 
     @abstractmethod
     def loss(self, context: Tensor, actions: Tensor, rows: Tensor, draws: int) -> Tensor:
@@ -156,7 +175,9 @@ class ChunkNet(nn.Module, ABC):
         """Parameters of the encoder."""
         return [p for name, p in self.named_parameters() if name.split(".")[0] in _ENCODER]
 
-    def encode(self, points: Tensor, valid: Tensor, proprio: Tensor, skill: Tensor) -> Tensor:
+    def encode(
+        self, points: Tensor, valid: Tensor, proprio: Tensor, skill: Tensor, words: Tensor | None = None
+    ) -> Tensor:
         """Condition vector of a batch.
 
         Args:
@@ -164,6 +185,7 @@ class ChunkNet(nn.Module, ABC):
             valid: (B, N) bool, which rows are real.
             proprio: (B, 12) as in `features.PROPRIO_DIM`.
             skill: (B,) int64, index into ``spec.skills``.
+            words: of :meth:`read`; None, or zeros, where nothing is said.
 
         Returns:
             (B, context).
@@ -181,7 +203,10 @@ class ChunkNet(nn.Module, ABC):
         both = torch.cat([xyz, in_hand], dim=-1) * 10.0
         soft = torch.einsum("bnk,bnc->bkc", weights, both).flatten(1)
         peak = torch.relu(self.point_out(h)).masked_fill(holes, 0.0).amax(dim=1)
-        context: Tensor = self.fuse(torch.cat([peak, soft, state], dim=-1))
+        pooled = self.fuse[0](torch.cat([peak, soft, state], dim=-1))
+        if self.spec.words and words is not None:
+            pooled = pooled + self.words(words, h, points[..., 3:6], both, holes)
+        context: Tensor = self.fuse[1:](pooled)
         return context
 
     def advised(self, context: Tensor, advantage: Tensor) -> Tensor:

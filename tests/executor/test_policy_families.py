@@ -107,6 +107,19 @@ def test_every_family_acts_on_the_artifact(family: str) -> None:
     assert not np.allclose(there[0], there[1], atol=0.01)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_reads_the_step_where_it_learned_to(family: str) -> None:
+    policy, there = made(family), []
+    policy.network = policy.network.grown(words=64).eval()
+    policy.network.words.learn(policy.network.read(["red"]))
+    torch.nn.init.normal_(policy.network.words.out.weight)
+    for text in ("", "the red one", "the blue one"):
+        policy.reset(step(), 0)
+        there.append(policy.act(observation(), step().replace(text=text)).positions)
+    assert not np.allclose(there[0], there[1], atol=1e-3), "what it read"
+    assert np.array_equal(there[0], there[2]), "what it never learned"
+
+
 def test_a_folder_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
     made("act").save(tmp_path)
     with pytest.raises(CheckpointError, match="family 'act' and not 'flow'"):

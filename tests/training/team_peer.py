@@ -25,7 +25,10 @@ def losses(trainer: Trainer, steps: int) -> list[float]:
 def checked(data: Path, folder: Path, together: Team) -> dict[str, Any]:
     """Losses by what was trained, and what is different or the same between the processes."""
     demos, found = load_demos([data]), dict[str, Any]()
-    for name, options in (("tokens", {}), ("bf16", {"precision": "bf16"}), ("flow", {"family": "flow"})):
+    trainings: dict[str, dict[str, Any]] = {
+        "tokens": {}, "bf16": {"precision": "bf16"}, "flow": {"family": "flow"}, "words": {"words": True},
+    }  # fmt: skip
+    for name, options in trainings.items():
         trainer = Trainer(demos, settings(lr=1e-2, **options), team=together)
         found[name] = losses(trainer, 3)
         trainer.save(folder / f"{name}.pt")

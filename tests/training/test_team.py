@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             share = np.linspace(0, 1, 16)[:, None]
             rows = np.hstack([(1 - share) * ee + share * goal, 0 * share, 1 + 0 * share, 1 - share])
             samples.append(Sample(PolicyInput(points, 24, proprio), rows.astype(np.float32), k > 3, k / 6))
-        writer.add("place" if e % 2 else "wipe", samples, e)
+        writer.add("place" if e % 2 else "wipe", samples, e, words=f"move to the {('red', 'blue')[e % 2]} side")
     writer.write(folder / "a.npz")
     return folder
 
@@ -71,7 +71,8 @@ def test_two_processes_learn_what_one_learns(pair: tuple[dict[str, Any], Path], 
     assert two["bf16"] == pytest.approx(one["bf16"], rel=2e-2) and two["bf16"] != two["tokens"]
     # Noise of flow is each process's own; what is learned from it is not.
     assert two["flow"] != one["flow"] and np.mean(two["flow"]) == pytest.approx(np.mean(one["flow"]), rel=0.25)
-    for family in ("tokens", "bf16", "flow"):
+    assert two["words"] == pytest.approx(one["words"], rel=2e-3) and two["words"] != two["tokens"]
+    for family in ("tokens", "bf16", "flow", "words"):
         assert two[f"{family} same weights"] and two[f"{family} resumed alike"], family
     assert two["own noise"]
 

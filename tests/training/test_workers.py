@@ -24,10 +24,11 @@ from hiervla.training.collect import CollectReport, run_collect
 from hiervla.training.demos import DemoSet, load_demos
 from hiervla.training.episodes import Episode
 from hiervla.training.experts.state import Task
+from hiervla.training.step_wordings import WORDINGS
 from hiervla.training.workers import Job, Told, WorkerError, played
 from tests.training.moments import saved_moment
 
-COLUMNS = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")
+COLUMNS = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode", "words")
 
 
 def same(one: DemoSet, other: DemoSet) -> None:
@@ -50,6 +51,7 @@ def gathered(out: Path, states: Path, episodes: int = 2, **options: Any) -> Demo
 
 
 def test_two_processes_collect_what_one_does(alone: tuple[Path, DemoSet], tmp_path: Path) -> None:
+    assert set(alone[1].words) <= set(WORDINGS["close_drawer"]), "what the step says is kept"
     same(alone[1], gathered(tmp_path / "demos", alone[0], workers=2))
 
 

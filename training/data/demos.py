@@ -111,9 +111,11 @@ def _episode(demos: DemoSet, rows: slice, file: str, fps: float | None) -> Episo
         "skill_index": demos.skill[rows].astype(np.int64)[:, None],
         "demo_index": demos.episode[rows][:, None],
     }
-    words = skill.replace("_", " ")
+    said = tuple(demos.words[rows].tolist())
+    words = next(filter(None, said), skill.replace("_", " "))
+    subtasks = said if any(said) else ()
     facts = {"skill": skill, "demo": number}
-    return Episode(f"{file}, episode {number}", words, columns, fps=fps, facts=facts)
+    return Episode(f"{file}, episode {number}", words, columns, subtasks=subtasks, fps=fps, facts=facts)
 
 
 def demo_set(source: Source) -> DemoSet:
@@ -144,7 +146,9 @@ def demo_set(source: Source) -> DemoSet:
         "demo_index": ("episode", "i8"),
     }
     parts: dict[str, list[Any]] = {column: [] for column in kinds}
+    words: list[str] = []
     for episode in source.episodes():
+        words += episode.subtasks or ("",) * len(episode)
         for column, (_, dtype) in kinds.items():
             values = episode.columns[column]
             parts[column].append((values[:, 0] if values.shape[1:] == (1,) else values).astype(dtype))
@@ -155,4 +159,5 @@ def demo_set(source: Source) -> DemoSet:
         )
         raise DatasetError(path, problem, "Export it again")
     arrays = {kinds[column][0]: np.concatenate(values) for column, values in parts.items()}
-    return DemoSet(**arrays, features=FeatureSpec.from_json(headers[0]["features"]), headers=tuple(headers))
+    features = FeatureSpec.from_json(headers[0]["features"])
+    return DemoSet(**arrays, features=features, headers=tuple(headers), words=np.array(words, dtype="U"))

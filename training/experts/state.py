@@ -77,6 +77,7 @@ class Task:
         object: id of the object in question, if any.
         onto: id of the object that receives it, if any.
         place: fixed place in question, if any: "top_shelf", "drawer", ...
+        words: the step as a planner would put it, if that is known; see :mod:`hiervla.training.step_wordings`.
     """
 
     skill: str
@@ -84,3 +85,4 @@ class Task:
     object: str | None = None
     onto: str | None = None
     place: str | None = None
+    words: str = ""

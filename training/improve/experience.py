@@ -17,7 +17,7 @@ from hiervla.executor.policies.base import SKILLS
 from hiervla.executor.policies.features import FeatureSpec
 from hiervla.representations import HiervlaError
 from hiervla.training.augment import into_frames
-from hiervla.training.demos import DemoSet, Sample
+from hiervla.training.demos import COLUMNS, DemoSet, Sample, words_in
 
 FORMAT = 1
 SUFFIX = ".experience.npz"
@@ -74,6 +74,7 @@ class Trail:
         moments: in order of time.
         seconds: length [s].
         success: how it ended.
+        words: what the step said of itself, if anything.
     """
 
     skill: str
@@ -81,6 +82,7 @@ class Trail:
     moments: list[Moment] = field(default_factory=list)
     seconds: float = 0.0
     success: bool = False
+    words: str = ""
 
     @property
     def number(self) -> int:
@@ -134,22 +136,22 @@ def gather(trails: Iterable[Trail], features: FeatureSpec) -> Experience:
     Raises:
         ExperienceError: there is no moment in them.
     """
-    rows: dict[str, list[Any]] = {c: [] for c in (*_DEMO, *_OWN)}
+    rows: dict[str, list[Any]] = {c: [] for c in (*_DEMO, *_OWN, "words")}
     for trail in trails:
         for moment in trail.moments:
             sample = moment.sample
             values = (
                 sample.inputs.points, sample.inputs.count, sample.inputs.proprio, sample.actions, sample.done,
                 sample.progress, SKILLS.index(trail.skill), trail.number, moment.outcome, moment.human, moment.time_s,
-                trail.seconds,
+                trail.seconds, trail.words,
             )  # fmt: skip
             for column, value in zip(rows, values, strict=True):
                 rows[column].append(value)
     if not rows["skill"]:
         raise ExperienceError("trails", "hold no moment to learn from", "Collect more, or name other runs")
-    types = ("f2", "i2", "f4", "f4", "?", "f4", "i1", "i8", "i1", "?", "f4", "f4")
+    types = ("f2", "i2", "f4", "f4", "?", "f4", "i1", "i8", "i1", "?", "f4", "f4", "U")
     arrays: dict[str, Any] = {c: np.array(rows[c], dtype=t) for c, t in zip(rows, types, strict=True)}
-    demos = DemoSet(**{c: arrays[c] for c in _DEMO}, features=features, headers=())
+    demos = DemoSet(**{c: arrays[c] for c in _DEMO}, features=features, headers=(), words=arrays["words"])
     return Experience(demos, **{c: arrays[c] for c in _OWN})
 
 
@@ -161,6 +163,8 @@ def write(experience: Experience, path: Path, header: dict[str, Any]) -> None:
     """
     facts = {"format": FORMAT, "skills": list(SKILLS), "features": asdict(experience.demos.features), **header}
     arrays = {c: getattr(experience.demos, c) for c in _DEMO} | {c: getattr(experience, c) for c in _OWN}
+    if experience.demos.worded:
+        arrays["words"] = experience.demos.words
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,12 +186,13 @@ def read(path: Path) -> tuple[Experience, dict[str, Any]]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             header: dict[str, Any] = json.loads(str(data["header"]))
             arrays = {c: data[c] for c in (*_DEMO, *_OWN)}
+            words = words_in(data, len(arrays["skill"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ExperienceError(path, f"cannot be read ({error})", remedy) from error
     if header.get("format") != FORMAT or header.get("skills") != list(SKILLS):
         raise ExperienceError(path, "is of another format or skill list", remedy)
     features = FeatureSpec.from_json(header["features"])
-    demos = DemoSet(**{c: arrays[c] for c in _DEMO}, features=features, headers=(header,))
+    demos = DemoSet(**{c: arrays[c] for c in _DEMO}, features=features, headers=(header,), words=words)
     return Experience(demos, **{c: arrays[c] for c in _OWN}), header
 
 
@@ -207,14 +212,14 @@ def merged(parts: Sequence[Experience]) -> Experience:
         fresh = ~np.isin(part.demos.episode, seen)
         kept.append(_rows(part, fresh))
         seen = np.concatenate([seen, np.unique(part.demos.episode[fresh])])
-    demos = {c: np.concatenate([getattr(k.demos, c) for k in kept]) for c in _DEMO}
+    demos = {c: np.concatenate([getattr(k.demos, c) for k in kept]) for c in COLUMNS}
     own = {c: np.concatenate([getattr(k, c) for k in kept]) for c in _OWN}
     headers = tuple(h for part in parts for h in part.demos.headers)
     return Experience(DemoSet(**demos, features=features, headers=headers), **own)
 
 
 def _rows(part: Experience, kept: NDArray[np.bool_]) -> Experience:
-    demos = replace(part.demos, **{c: getattr(part.demos, c)[kept] for c in _DEMO})
+    demos = replace(part.demos, **{c: getattr(part.demos, c)[kept] for c in COLUMNS})
     return Experience(demos, **{c: getattr(part, c)[kept] for c in _OWN})
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from hiervla.executor.policies.chunks import ChunkPolicy
 from hiervla.executor.policies.families import load_policy
 from hiervla.executor.policies.network import POSITIVE, UNADVISED, ChunkNet
-from hiervla.training.demos import DemoSet
+from hiervla.training.demos import COLUMNS, DemoSet
 from hiervla.training.improve.experience import Experience
 from hiervla.training.trainer import Trainer, TrainSpec, skill_balance
 
@@ -50,8 +50,7 @@ def lessons(experts: DemoSet | None, experience: Experience, told: NDArray[np.in
     n = len(experience)
     if experts is None:
         return Lessons(experience.demos, told, np.full(n, 1.0 / n))
-    columns = ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode")
-    both: dict[str, Any] = {c: np.concatenate([getattr(experts, c), getattr(experience.demos, c)]) for c in columns}
+    both: dict[str, Any] = {c: np.concatenate([getattr(experts, c), getattr(experience.demos, c)]) for c in COLUMNS}
     drawn = skill_balance(experts.skill)
     weights = np.concatenate([(1.0 - share) * drawn / drawn.sum(), np.full(n, share / n)])
     said = np.concatenate([np.full(len(experts), POSITIVE, dtype=np.int8), told])
@@ -96,9 +95,7 @@ def with_advantage(network: ChunkNet) -> ChunkNet:
     """The network with the part that is told of advantages; one that lacks it gets one without effect as yet."""
     if network.spec.advantage:
         return network
-    made = type(network)(replace(network.spec, advantage=True), network.head)
-    made.load_state_dict(network.state_dict() | {"advantage.weight": made.advantage.weight})
-    return made
+    return network.grown(advantage=True)
 
 
 def learn(

@@ -18,6 +18,7 @@ from hiervla.executor.calibration import find_records
 from hiervla.executor.policies.base import SKILLS, MissingTargetError, target_point
 from hiervla.executor.policies.features import FeatureSpec, observe_features
 from hiervla.executor.policies.network import NetworkSpec
+from hiervla.executor.policies.words import words_of
 from hiervla.executor.record.errors import RecordError
 from hiervla.executor.record.reader import RunRecord
 from hiervla.representations import ActionChunk, LanguageMotion, Step
@@ -204,7 +205,7 @@ def _read(record: RunRecord, attempt: _Attempt, origin: str, features: FeatureSp
     except MissingTargetError:
         return "its step has no point in the world"
     success = attempt.finished.outcome == "succeeded" and not attempt.undone
-    trail = Trail(attempt.step.skill, origin, success=success)
+    trail = Trail(attempt.step.skill, origin, success=success, words=words_of(attempt.step))
     began = attempt.done[0][0].chunk.observed_at_s
     trail.seconds = max(attempt.chunks[-1][0].chunk.observed_at_s - began, _SPAN_S)
     for proposed, given in attempt.done:

@@ -20,6 +20,7 @@ from hiervla.training.experts import EXPERTS
 from hiervla.training.experts.motion import Vector, as_actions, follow
 from hiervla.training.experts.state import Task
 from hiervla.training.improve.experience import FAILED, SUCCEEDED, UNKNOWN, Moment, Outcome, Trail
+from hiervla.training.step_wordings import worded
 
 EXPERT_S = 10.0
 """How long an expert that took over may take [s]."""
@@ -66,12 +67,13 @@ def roll_out(
         rows: rows of a chunk that are carried out before the next.
         threshold: of the done-head.
     """
+    task = worded(task, arena)
     rng = np.random.default_rng([0x5E1F, seed])
     limit = TIMEOUT_S[task.skill]
     helped = rng.random() < exploration.takeovers
     early = bool(rng.random() < 0.5)
     at = float(rng.uniform(0.8, limit - 1.0)) if early else limit
-    trail, before, step = Trail(task.skill, origin), arena.state(), as_step(task)
+    trail, before, step = Trail(task.skill, origin, words=task.words), arena.state(), as_step(task)
     moments: list[tuple[Sample, float]] = []
     policy.reset(step, seed)
     gone = finished = False

@@ -26,6 +26,7 @@ from hiervla.executor.policies.network import ChunkNet
 from hiervla.representations.errors import CheckpointError
 from hiervla.training.augment import augment
 from hiervla.training.improve.experience import FAILED, SUCCEEDED, UNKNOWN, Experience
+from hiervla.training.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,12 @@ def returns_of(experience: Experience) -> NDArray[np.float32]:
 def contexts(network: ChunkNet, experience: Experience, points: int, seed: int | None) -> Tensor:
     """(N, context) of all moments in order, framed; changed at random where a seed is given."""
     rng = None if seed is None else np.random.default_rng([seed, 11])
-    rows = np.arange(len(experience))
+    rows, texts = np.arange(len(experience)), Texts.of_demos(experience.demos, network)
     parts, device = [], next(network.parameters()).device
     for part in np.array_split(rows, max(1, len(rows) // 256)):
-        found = augment(experience.demos, part, rng, points if rng is not None else experience.demos.points.shape[1])
-        parts.append(network.encode(*(torch.from_numpy(a).to(device) for a in found[:4])))
+        kept, said = points if rng is not None else experience.demos.points.shape[1], texts.batch(part)
+        found = augment(experience.demos, part, rng, kept, words=said)
+        parts.append(network.encode(*(torch.from_numpy(a).to(device) for a in (*found[:4], said))))
     return torch.cat(parts)
 
 

@@ -17,6 +17,7 @@ from hiervla.training.experts.motion import Vector, Waypoint, as_actions, follow
 from hiervla.training.experts.state import State, Task
 from hiervla.training.multiply.frames import ObjectFrame, object_frame
 from hiervla.training.multiply.sources import ROWS, Segment
+from hiervla.training.step_wordings import worded
 
 NOISE = Noise(wander_m=0.008, near_m=0.002, turn_rad=0.04, kick=0.0)
 """How a replay errs: labels stay the motion itself, so samples show how to come back to it."""
@@ -73,6 +74,7 @@ def replay(
         noise: errors of what is commanded; what is labelled has none.
         features: what samples keep.
     """
+    task = worded(task, arena)
     episode = Episode(task)
     before, spec = arena.state(), features or FeatureSpec()
     episode.frame = object_frame(before, task)

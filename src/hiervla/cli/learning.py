@@ -45,6 +45,12 @@ def collect(
             help="Begin in moments that `skills handoff --states` saved; may be given again.", show_default=False
         ),
     ] = None,
+    point_off: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.1, help="Put the point of a pick anywhere within so many metres of its thing, for --words."
+        ),
+    ] = 0.0,
     sources: Annotated[
         list[Path] | None,
         typer.Option(
@@ -80,6 +86,7 @@ def collect(
         budget_s=None if minutes is None else 60.0 * minutes,
         policy=policy,
         states=tuple(from_states or ()),
+        point_off_m=point_off,
         sources=tuple(sources or ()),
         attempts=attempts,
         ray=ray,
@@ -128,6 +135,10 @@ def train_policy(
         float,
         typer.Option(min=0.0, max=1.0, help="Share of samples without the planner's point, to learn to do without."),
     ] = 0.0,
+    words: Annotated[bool, typer.Option("--words", help="Let the policy read the words of the step.")] = False,
+    drop_words: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of samples without them, to learn to do without.")
+    ] = 0.1,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU) arithmetic; weights stay fp32.")] = "fp32",
@@ -161,6 +172,8 @@ def train_policy(
         family=family,  # type: ignore[arg-type]  # the trainer refuses what it does not know
         precision=precision,  # type: ignore[arg-type]  # likewise
         drop_point=drop_point,
+        words=words,
+        drop_words=drop_words,
         freeze_encoder=freeze_encoder,
         copies=copies,
         seed=seed,

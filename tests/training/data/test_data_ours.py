@@ -135,7 +135,7 @@ def test_run_records_that_cannot_be_taken(tmp_path: Path) -> None:
         RunSource([records.make_record(tmp_path / "one")], fps=30.0)
 
 
-def shard(path: Path, seed: int, driver: str = "expert") -> None:
+def shard(path: Path, seed: int, driver: str = "expert", worded: bool = True) -> None:
     rng = np.random.default_rng(seed)
     writer = DemoWriter({"seed": seed, "driver": driver}, FeatureSpec(points=24))
     for e in range(4):
@@ -145,20 +145,28 @@ def shard(path: Path, seed: int, driver: str = "expert") -> None:
             inputs = PolicyInput(points, int(rng.integers(5, 24)), rng.normal(size=12).astype(np.float32))
             chunk = rng.normal(size=(16, 6)).astype(np.float32)
             samples.append(Sample(inputs, chunk, bool(rng.random() < 0.3), float(rng.random())))
-        writer.add(SKILLS[e % 3], samples, seed * 1000 + e // 2)
+        words = "" if e == 1 else f"do the thing in the {('rötlich', '', '赤い')[e % 3]} way, please"
+        writer.add(SKILLS[e % 3], samples, seed * 1000 + e // 2, words=words if worded else "")
     writer.write(path)
 
 
-def test_demonstrations_to_lerobot_and_back_are_the_same_bit_for_bit(tmp_path: Path) -> None:
-    shard(tmp_path / "demos" / "a.npz", 1)
-    shard(tmp_path / "demos" / "b.npz", 2)
+@pytest.mark.parametrize("worded", [True, False])
+def test_demonstrations_to_lerobot_and_back_are_the_same_bit_for_bit(tmp_path: Path, worded: bool) -> None:
+    shard(tmp_path / "demos" / "a.npz", 1, worded=worded)
+    # A shard of before there were words beside those of after.
+    shard(tmp_path / "demos" / "b.npz", 2, worded=False)
     export_lerobot([tmp_path / "demos"], tmp_path / "set")
     before, after = load_demos([tmp_path / "demos"]), load_demos([tmp_path / "set"])
     assert before.features == after.features and before.headers == after.headers
-    for column in ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode"):
+    assert before.worded == worded
+    told = [e.instruction for e in LeRobotSource(tmp_path / "set").episodes()]
+    mute = ["pick", "place", "open drawer", "pick"]
+    red, white = (f"do the thing in the {w} way, please" for w in ("rötlich", "赤い"))
+    assert told == ([red, "place", white, red] if worded else mute) + mute, "others read them as tasks"
+    for column in ("points", "count", "proprio", "actions", "done", "progress", "skill", "episode", "words"):
         one, two = getattr(before, column), getattr(after, column)
         assert one.dtype == two.dtype and one.shape == two.shape and one.tobytes() == two.tobytes(), column
-    spec = TrainSpec(steps=2, batch=4, points=16, seed=3)
+    spec = TrainSpec(steps=2, batch=4, points=16, seed=3, words=worded)
     weights = []
     for source in ("demos", "set"):
         train_policy([tmp_path / source], tmp_path / f"policy-{source}", spec)

@@ -30,6 +30,7 @@ def test_tabletop_to_lerobot_to_training(
 
     before, after = load_demos(["demos"]), load_demos(["set"])
     assert len(before) > 20 and before.headers == after.headers and before.features == after.features
+    assert before.worded and before.words.dtype == after.words.dtype and before.words.tolist() == after.words.tolist()
     for demos in (before, after):
         into_frames(demos)
     for draw in (None, 7):
@@ -43,7 +44,7 @@ def test_tabletop_to_lerobot_to_training(
 
     for source in ("demos", "set"):
         words = ["train", "policy", source, "-o", f"policy-{source}", "--steps", "3", "--batch", "8", "--seed", "1"]
-        assert main(words) == 0
+        assert main([*words, "--words"]) == 0
     weights = [(tmp_path / f"policy-{source}" / "model.safetensors").read_bytes() for source in ("demos", "set")]
     assert weights[0] == weights[1]
     # The headers travel along, so what was imported can be multiplied as well.

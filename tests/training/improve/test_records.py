@@ -51,7 +51,8 @@ class Blind(KinematicWorld):
 
 def plan(*motions: LanguageMotion) -> Plan:
     step = step_at("a", "pick", HERE)
-    return Plan(goal="touch", steps=(step.replace(artifacts=(*step.artifacts, *motions)),), remaining=("a",))
+    step = step.replace(text="touch the red spot", artifacts=(*step.artifacts, *motions))
+    return Plan(goal="touch", steps=(step,), remaining=("a",))
 
 
 def recorded(folder: Path, *answers: Plan, succeeds_at: int = 0, world: Any = None, **options: Any) -> RunRecord:
@@ -71,7 +72,7 @@ def test_attempts_are_labelled_by_their_own_checks(tmp_path: Path) -> None:
     record = recorded(tmp_path, succeeds_at=1)
     told, trails = learned(tmp_path)
     assert (told.runs, dict(told.attempts)) == (1, {"failed": 1, "succeeded": 1})
-    assert [t.success for t in trails] == [False, True]
+    assert [t.success for t in trails] == [False, True] and {t.words for t in trails} == {"touch the red spot"}
     assert [{m.outcome for m in t.moments} for t in trails] == [{0}, {1}]
     # The last chunk of an attempt is not carried out: it is only asked whether the step is done.
     chunks = list(record.of(ev.ChunkProposed))
