@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import arguments, finish
+from benchmarks.common import arguments, finish, positive
 from hiervla.cli.improving import row
 from hiervla.executor.policies.flow import DEFAULT_WEIGHTS
 from hiervla.training.improve.generations import TRAIN, Generation, ImproveSpec, improve
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rollouts", type=int, help="each generation; default 8 or 60")
     parser.add_argument("--trials", type=int, help="each generation; default 6 or 60")
     parser.add_argument("--steps", type=int, help="optimiser steps; default 60 or 2000")
+    parser.add_argument("--workers", type=positive, default=1, help="processes for rollouts and trials; default 1")
+    parser.add_argument("--device", default="cpu", help="torch device of the trainings; default cpu")
     parser.add_argument("--out", type=Path, help="keep everything here, and go on from it")
     args = parser.parse_args(argv)
     situation = situation_of(args.weights, args.skill, args.kind, args.where)
@@ -53,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for generation in improve(
             spec, args.out or Path(folder), args.weights, generations=2, runs=tuple(args.runs),
             demos=tuple(args.demos), command="python -m benchmarks.improve", tell=_tell,
+            workers=args.workers, device=args.device,
         ):  # fmt: skip
             made.append(generation)
             print(row(generation), flush=True)
