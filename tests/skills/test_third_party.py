@@ -107,7 +107,7 @@ def test_it_is_planned_and_run(site: Path) -> None:
     assert said["parsed"] == "push"
     assert said["postconditions"] == ["pushed(blue block)"]
     assert (said["policies"], said["policy"]) == (
-        ["act", "diffusion", "flow", "follow", "straight-down"],
+        ["act", "diffusion", "fast", "flow", "follow", "straight-down", "tokens"],
         "straight-down-1",
     )
     outcome, message, policies, far, low, commands = said["push"]
@@ -223,8 +223,8 @@ def test_policies_are_refused_suggested_and_reported_in_the_same_manner(tmp_path
     )
     assert said["both"][:3] == [
         clash,
-        "unknown policy 'glid'. Did you mean 'glide'? Known: act, diffusion, flow, follow, glide, ours.",
-        ["act", "diffusion", "flow", "follow", "glide", "ours"],
+        "unknown policy 'glid'. Did you mean 'glide'? Known: act, diffusion, fast, flow, follow, glide, ours, tokens.",
+        ["act", "diffusion", "fast", "flow", "follow", "glide", "ours", "tokens"],
     ]
     assert ". ".join(said["both"][3]) + "." == clash
     assert said["both"][4][1].startswith("Did you mean 'glide'?")

@@ -70,8 +70,11 @@ def test_every_process_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from hiervla.training.pool import WorkerError, Workers
+
+# A shell's background job, such as a test run may be, has Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def make():
     return work
