@@ -52,7 +52,8 @@ class DiffusionNet(DenoisingNet):
         level = torch.randint(LEVELS, (len(clean),), device=clean.device)
         share = self.shares[level][:, None, None]
         noisy = share.sqrt() * clean + (1.0 - share).sqrt() * torch.randn_like(clean)
-        error = (self._estimate(noisy, level, context.repeat(draws, 1)) - clean) ** 2
+        told = self.modulations(_cleanness(level), context.repeat(draws, 1))
+        error = (self.predict(noisy, told) - clean) ** 2
         return (error.mean(dim=-1) * rows).mean()
 
     def guess(self, context: Tensor) -> Tensor:
@@ -64,17 +65,19 @@ class DiffusionNet(DenoisingNet):
         """DDIM without added noise (Song et al. 2021, arXiv 2010.02502): `noise` (B, H, 6) to a chunk in metres."""
         x = noise
         levels = torch.linspace(LEVELS - 1, 0, steps, device=x.device).round().long()
-        clean = x
+        clean, to = x, self.modulations(_cleanness(levels)[:, None].expand(steps, len(x)), context)
         for k, level in enumerate(levels):
-            clean = self._estimate(x, level.expand(len(x)), context).clamp(-CLIP, CLIP)
+            clean = self.predict(x, [m[k] for m in to]).clamp(-CLIP, CLIP)
             if k + 1 < steps:
                 now, then = self.shares[level], self.shares[levels[k + 1]]
                 noise_in_x = (x - now.sqrt() * clean) / (1.0 - now).sqrt()
                 x = then.sqrt() * clean + (1.0 - then).sqrt() * noise_in_x
         return self.denormalise(clean)
 
-    def _estimate(self, noisy: Tensor, level: Tensor, context: Tensor) -> Tensor:
-        return self.predict(noisy, 1.0 - level.to(noisy.dtype) / (LEVELS - 1), context)
+
+def _cleanness(level: Tensor) -> Tensor:
+    """The time of a noise level as the head reads it, 1 for clean."""
+    return 1.0 - level.float() / (LEVELS - 1)
 
 
 class DiffusionPolicy(ChunkPolicy[DiffusionNet]):

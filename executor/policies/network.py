@@ -250,9 +250,18 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
 
+    def modulation(self, condition: Tensor) -> Tensor:
+        """What a condition (..., context) makes of the layer: scale, shift and gate, (..., 3 width)."""
+        out: Tensor = self.modulate(torch.nn.functional.silu(condition))
+        return out
+
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, width) from the like, under a condition (B, context)."""
-        scale, shift, gate = self.modulate(torch.nn.functional.silu(condition)).chunk(3, dim=-1)
+        return self.modulated(x, self.modulation(condition))
+
+    def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """(B, width) from the like, under what :meth:`modulation` made of a condition."""
+        scale, shift, gate = modulation.chunk(3, dim=-1)
         h = self.norm(x) * (1.0 + scale) + shift
         out: Tensor = x + gate * self.down(torch.nn.functional.silu(self.up(h)))
         return out
@@ -269,14 +278,24 @@ class DenoisingNet(ChunkNet):
         self.blocks = nn.ModuleList(Block(spec.trunk, spec.context) for _ in range(spec.blocks))
         self.chunk_out = nn.Linear(spec.trunk, flat)
 
-    def predict(self, noisy: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """Estimate of the clean chunk, (B, H, 6) normalised, from a noisy one at time `t` (B,), 1 for clean."""
+    def modulations(self, t: Tensor, context: Tensor) -> list[Tensor]:
+        """What each block makes of times (..., B) and a context (B, context): (..., B, 3 width) each.
+
+        For several times at once this reads the weights once, which is most of the time that it takes.
+        """
         condition = context + self.time(_waves(t))
+        return [block.modulation(condition) for block in self._blocks()]
+
+    def predict(self, noisy: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        """Estimate of the clean chunk, (B, H, 6) normalised, from a noisy one at the time of the modulations."""
         h = self.chunk_in(noisy.flatten(1))
-        for block in self.blocks:
-            h = block(h, condition)
+        for block, modulation in zip(self._blocks(), modulations, strict=True):
+            h = block.modulated(h, modulation)
         out: Tensor = self.chunk_out(h)
         return out.view_as(noisy)
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
 
 @dataclass(frozen=True)
@@ -304,7 +323,7 @@ class FlowNet(DenoisingNet):
         # Early flow times carry the decisions, so they are drawn more often.
         t = torch.rand(len(clean), device=clean.device) ** 1.5
         mixed = t[:, None, None] * clean + (1.0 - t[:, None, None]) * noise
-        error = (self.predict(mixed, t, context.repeat(draws, 1)) - clean) ** 2
+        error = (self.predict(mixed, self.modulations(t, context.repeat(draws, 1))) - clean) ** 2
         return (error.mean(dim=-1) * rows).mean()
 
     def guess(self, context: Tensor) -> Tensor:
@@ -328,16 +347,20 @@ class FlowNet(DenoisingNet):
         2025, arXiv 2506.07339, algorithm 1), which inpaints a chunk by the gradient of the estimate.
         """
         x = noise
+        times = (torch.arange(steps, device=x.device) / steps)[:, None].expand(steps, len(x))
+        to = self.modulations(times, context)
+        apart = None if away is None else self.modulations(times, away[0])
         for k in range(steps):
             t = k / steps
-            at = torch.full((len(x),), t, device=x.device)
+            toward = [m[k] for m in to]
+            against = None if apart is None or away is None else ([m[k] for m in apart], away[1])
             if known is None:
-                clean = self._guided(x, at, context, away)
+                clean = self._guided(x, toward, against)
                 x = x + (clean - x) * ((1.0 / steps) / (1.0 - t))
                 continue
             with torch.enable_grad():
                 free = x.detach().requires_grad_(True)
-                clean = self._guided(free, at, context, away)
+                clean = self._guided(free, toward, against)
                 gap = known.sureness[:, None] * (self.normalise(known.rows) - clean.detach())
                 (pull,) = torch.autograd.grad(clean, free, gap)
             spread = (1.0 - t) ** 2 / (t**2 + (1.0 - t) ** 2)
@@ -345,9 +368,9 @@ class FlowNet(DenoisingNet):
             x = x + ((clean.detach() - x) / (1.0 - t) + strength * pull) / steps
         return self.denormalise(x)
 
-    def _guided(self, x: Tensor, at: Tensor, context: Tensor, away: tuple[Tensor, float] | None) -> Tensor:
-        clean = self.predict(x, at, context)
-        return clean if away is None else torch.lerp(self.predict(x, at, away[0]), clean, away[1])
+    def _guided(self, x: Tensor, to: Sequence[Tensor], away: tuple[Sequence[Tensor], float] | None) -> Tensor:
+        clean = self.predict(x, to)
+        return clean if away is None else torch.lerp(self.predict(x, away[0]), clean, away[1])
 
 
 def _scale_state(p: Tensor) -> Tensor:
@@ -370,5 +393,5 @@ def _to_hand(xyz: Tensor, p: Tensor) -> Tensor:
 
 def _waves(t: Tensor) -> Tensor:
     frequency = torch.exp(torch.linspace(0.0, math.log(64.0), 16, device=t.device))
-    phase = t[:, None] * frequency
+    phase = t[..., None] * frequency
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)

@@ -245,7 +245,7 @@ def test_the_flow_reaches_the_chunk_that_the_network_believes_in(policy: FlowPol
     context = torch.zeros(2, net.spec.context)
     noise = torch.randn(2, 16, 6)
     exact = torch.linspace(-1, 1, 2 * 16 * 6).view(2, 16, 6)
-    net.predict = lambda noisy, t, context: exact  # type: ignore[method-assign]
+    net.predict = lambda noisy, modulations: exact  # type: ignore[method-assign]
     try:
         assert torch.allclose(net.sample(context, noise, 7), net.denormalise(exact), atol=1e-5)
     finally:

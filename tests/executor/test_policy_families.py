@@ -244,7 +244,7 @@ def test_a_past_chunk_is_read_between_its_rows_and_not_beyond() -> None:
 def test_denoising_ends_at_the_chunk_that_the_network_believes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     net = DiffusionNet(SMALL)
     exact = torch.linspace(-1, 1, 2 * 16 * 6).view(2, 16, 6)
-    monkeypatch.setattr(net, "predict", lambda noisy, t, context: exact)
+    monkeypatch.setattr(net, "predict", lambda noisy, modulations: exact)
     context = torch.zeros(2, SMALL.context)
     assert torch.allclose(net.sample(context, torch.randn(2, 16, 6), 7), net.denormalise(exact), atol=1e-5)
     shares = signal_shares()
@@ -253,7 +253,7 @@ def test_denoising_ends_at_the_chunk_that_the_network_believes_in(monkeypatch: p
 
 def test_known_rows_pull_a_chunk_where_they_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     net = FlowNet(SMALL)
-    monkeypatch.setattr(net, "predict", lambda noisy, t, context: noisy)
+    monkeypatch.setattr(net, "predict", lambda noisy, modulations: noisy)
     noise, context = torch.zeros(1, 16, 6), torch.zeros(1, SMALL.context)
     known = Known(net.denormalise(torch.ones(16, 6)), sureness(16, 8, 2))
     out = net.normalise(net.sample(context, noise, 5, known))[0, :, 0]
