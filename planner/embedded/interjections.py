@@ -13,16 +13,16 @@ from typing import Final
 
 from hiervla.planner.embedded.slots import COLOURS
 
-_COLOUR: Final = "|".join(c for c in COLOURS if c != "none")
+COLOUR_WORDS: Final = "|".join(c for c in COLOURS if c != "none")
 NOUNS: Final = "block|cube|mug|cup|can|tin|sponge|bowl|plate|dish"
 _LEAD: Final = re.compile(
     r"^(?:(?:no|nope|stop|wait|sorry|actually|rather|instead|please|i (?:mean|meant|said)|not that(?: one)?)\b"
     r"[\s,.;:!]*)+",
     re.IGNORECASE,
 )
-_ONE: Final = re.compile(rf"^(?:the|that)?\s*(?P<colour>{_COLOUR})\s+(?P<noun>one|{NOUNS})$", re.IGNORECASE)
+_ONE: Final = re.compile(rf"^(?:the|that)?\s*(?P<colour>{COLOUR_WORDS})\s+(?P<noun>one|{NOUNS})$", re.IGNORECASE)
 _PLACE: Final = re.compile(r"^(?:on|onto|in|into|to)\s+the\s+[a-z ]+$", re.IGNORECASE)
-_NAMED: Final = re.compile(rf"\bthe\s+(?:(?P<colour>{_COLOUR})\s+)?(?P<noun>{NOUNS})\b", re.IGNORECASE)
+_NAMED: Final = re.compile(rf"\bthe\s+(?:(?P<colour>{COLOUR_WORDS})\s+)?(?P<noun>{NOUNS})\b", re.IGNORECASE)
 _GOAL: Final = re.compile(r"\b(?:on|onto|in|into|to)\s+the\s+[a-z ]+?(?=\s+and\b|[,.;]|$)", re.IGNORECASE)
 _SAME: Final = {"cube": "block", "cup": "mug", "tin": "can", "dish": "plate"}
 

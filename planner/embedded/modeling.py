@@ -15,7 +15,7 @@ from hiervla.planner.embedded.configuration import LanguageConfig
 from hiervla.planner.embedded.generation import batch_slots
 from hiervla.planner.embedded.language import PlannerLanguage
 from hiervla.planner.embedded.pointing import PointBatch, PointingHead, peak_of, waves
-from hiervla.planner.embedded.second_look import both_looks, is_surely, moved_down, sought, with_found
+from hiervla.planner.embedded.second_look import both_looks, close_looks, is_surely, moved_down, sought, with_found
 from hiervla.planner.embedded.slots import COLOURS, LOOSE, MAX_SLOTS, SceneSlots
 from hiervla.planner.embedded.vision import (
     Slot,
@@ -143,7 +143,7 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
             seen: of :meth:`see`.
             names: such as "red block", or "mug" of any colour; other names are left out.
         """
-        slots = list(seen.slots[0])
+        slots, looks = list(seen.slots[0]), list[VisionOutput]()
         for name in names:
             colour, _, kind = name.rpartition(" ")
             if (
@@ -152,7 +152,8 @@ class HierVLAPlannerForPlanning(PreTrainedModel):  # type: ignore[misc]
                 or any(is_surely(s, kind, colour) for s in slots)
             ):
                 continue
-            found = sought(self.vision, pixel_values, kind, colour)
+            looks = looks or close_looks(self.vision, pixel_values)
+            found = sought(self.vision, looks, kind, colour)
             if found is not None:
                 slots = with_found(slots, found, MAX_SLOTS)
         return Seen(seen.dense, [sorted(slots, key=lambda s: (s.u, s.v))])

@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from hiervla.planner.embedded.interjections import NOUNS, plain_noun
+from hiervla.planner.embedded.interjections import COLOUR_WORDS, NOUNS, plain_noun
 from hiervla.planner.embedded.slots import CATEGORIES, COLOURS, SceneSlots
 
-_COLOUR: Final = "|".join(c for c in COLOURS if c != "none")
 # Nothing but a name stands behind an article or a colour: "can you" is not one, "a can" is.
 _NAMED: Final = re.compile(
-    rf"\b(?:(?:the|a|an|this|that)\s+(?:(?P<colour>{_COLOUR})\s+)?|(?P<bare>{_COLOUR})\s+)(?P<noun>{NOUNS})\b"
+    rf"\b(?:(?:the|a|an|this|that)\s+(?:(?P<colour>{COLOUR_WORDS})\s+)?|(?P<bare>{COLOUR_WORDS})\s+)(?P<noun>{NOUNS})\b"
 )
 _FAINT: Final = 0.1
 """A slot that is less likely than this to hold a thing does not hold it."""

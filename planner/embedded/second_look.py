@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hiervla.planner.embedded.slots import CATEGORIES, COLOURS
-from hiervla.planner.embedded.vision import STRIDE, Slot, VisionTower, read_cells, same_place
+from hiervla.planner.embedded.vision import STRIDE, Slot, VisionOutput, VisionTower, read_cells, same_place
 
 SHIFT_PX: Final = STRIDE // 2
 """How far down the image is moved for the second look [px]."""
@@ -47,19 +47,24 @@ def moved_down(pixels: Tensor, by: int = SHIFT_PX) -> Tensor:
 
 
 @torch.no_grad()
-def sought(tower: VisionTower, pixels: Tensor, kind: str, colour: str) -> Slot | None:
+def close_looks(tower: VisionTower, pixels: Tensor) -> list[VisionOutput]:
+    """What the tower makes of an image (1, 3, H, W) moved down by 0, 1, ... pixels, to the next cell."""
+    return [tower(moved_down(pixels, by)) for by in range(STRIDE)]
+
+
+@torch.no_grad()
+def sought(tower: VisionTower, looks: Sequence[VisionOutput], kind: str, colour: str) -> Slot | None:
     """The likeliest place of a thing that is looked for by its category and colour, or None.
 
     Args:
-        tower: the model.
-        pixels: (1, 3, H, W) the image.
+        tower: the model, for the attribute heads.
+        looks: of :func:`close_looks`.
         kind: one of `CATEGORIES`.
         colour: one of `COLOURS`; "" for any.
     """
     k = CATEGORIES.index(kind)
     found: list[Slot] = []
-    for by in range(STRIDE):
-        output = tower(moved_down(pixels, by))
+    for by, output in enumerate(looks):
         heat = output.centres[0, k].sigmoid().flatten()
         (cells,) = torch.nonzero(heat > _SOUGHT, as_tuple=True)
         zero = torch.zeros_like(cells)
