@@ -28,11 +28,13 @@ from hiervla.representations import (
     Proprioception,
     Refusal,
     SeenThing,
+    SkillSignature,
     SnapshotError,
     Step,
     UnknownNameError,
+    Verdict,
 )
-from hiervla.skills import Skill, SkillLibrary, Termination, target_point
+from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary, Termination, target_point
 from hiervla.worlds.base import CONTROL_PERIOD_S, SharedSpace
 
 if TYPE_CHECKING:
@@ -272,6 +274,29 @@ class LinePolicy:
             done_prob=1.0 if self._made > self._chunks else 0.0,
             policy=self.id,
         )
+
+
+class Touch(Skill):
+    """A skill that succeeds at once."""
+
+    signature = SkillSignature(name="touch", doc="touch a spot")
+    timeout_s = 3.0
+
+    def approach(self, context: SkillContext) -> Approach:
+        """Hover in the usual way."""
+        return Approach()
+
+    def ready(self, context: SkillContext) -> Verdict:
+        """Always."""
+        return Verdict(name="ready", value="yes")
+
+    def done(self, context: SkillContext) -> Verdict:
+        """Always."""
+        return Verdict(name="touched", value="yes")
+
+    def effect(self, context: SkillContext) -> Belief:
+        """Changes nothing."""
+        return context.belief
 
 
 def step_at(step_id: str, skill: str, position_w: tuple[float, float, float], **args: str) -> Step:

@@ -23,7 +23,7 @@ from hiervla.planner.base import PlannerContext
 from hiervla.representations import Observation, Plan, Refusal
 from hiervla.representations import events as ev
 from hiervla.skills import SkillLibrary
-from tests.executor.test_patience import QUICK, Touch
+from tests.executor.test_patience import QUICK, Quick
 
 CANDIDATES = ("the red block", "the blue block")
 
@@ -47,12 +47,12 @@ class Unsure(ScriptedPlanner):
 
 def run(folder: Path, planner: ScriptedPlanner, control: Any = None, **config: Any) -> tuple[RunResult, RunRecord]:
     preset = WorldPreset("kinematic", "", lambda seed: None, lambda scene: KinematicWorld())  # type: ignore[arg-type, return-value]
-    skills, settings = SkillLibrary([Touch()]), QUICK.replace(**config)
+    skills, settings = SkillLibrary([Quick()]), QUICK.replace(**config)
     agent = Agent(preset, planner, lambda name: LinePolicy(), skills=skills, config=settings)
     result = agent.run("touch the block", world=KinematicWorld(), record=folder, control=control)
     assert result.record is not None
     record = RunRecord.open(result.record)
-    found = replay_decisions(record, skills=SkillLibrary([Touch()]))
+    found = replay_decisions(record, skills=SkillLibrary([Quick()]))
     assert found.identical and found.complete, found.divergence
     return result, record
 

@@ -26,38 +26,24 @@ from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.replay.fork import fork_point
 from hiervla.executor.replay.shadow import shadow
 from hiervla.executor.result import RunResult
-from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
+from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, Touch, step_at
 from hiervla.planner.base import PlannerContext, PlannerFailedError, RejectedAttempt
 from hiervla.planner.vlm.planner import VLMPlanner
 from hiervla.planner.vlm.server import ServerBackend
 from hiervla.planner.wrapping import PlannerWrapper
-from hiervla.representations import Observation, Parameter, Plan, Refusal, SkillSignature, Step, Verdict
+from hiervla.representations import Observation, Parameter, Plan, Refusal, SkillSignature, Step
 from hiervla.representations import events as ev
-from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from hiervla.skills import SkillLibrary
 from tests.planner.servers import Reply, Scripted, streamed
 
 HERE = (0.5, 0.05, 0.0)
 QUICK = LoopConfig(planner_retries=2, planner_wait_s=0.04, settle_ticks=2)
 
 
-class Touch(Skill):
-    """Succeeds at once."""
+class Quick(Touch):
+    """Also where nothing is checked."""
 
-    signature = SkillSignature(name="touch", doc="touch a spot")
-    timeout_s = 3.0
     naive_s = 1.0
-
-    def approach(self, context: SkillContext) -> Approach:
-        return Approach()
-
-    def ready(self, context: SkillContext) -> Verdict:
-        return Verdict(name="ready", value="yes")
-
-    def done(self, context: SkillContext) -> Verdict:
-        return Verdict(name="touched", value="yes")
-
-    def effect(self, context: SkillContext) -> Belief:
-        return context.belief
 
 
 def steps(*names: str) -> Plan:
@@ -94,7 +80,7 @@ class Moody(ScriptedPlanner):
 def agent(planner: Any, fallback: Any = None, config: LoopConfig = QUICK) -> Agent:
     preset = WorldPreset("kinematic", "", lambda seed: None, lambda scene: KinematicWorld())  # type: ignore[arg-type, return-value]
     policy = LinePolicy()
-    return Agent(preset, planner, lambda name: policy, skills=SkillLibrary([Touch()]), config=config, fallback=fallback)
+    return Agent(preset, planner, lambda name: policy, skills=SkillLibrary([Quick()]), config=config, fallback=fallback)
 
 
 Ran = tuple[RunResult, RunRecord, KinematicWorld]
@@ -108,7 +94,7 @@ def run(folder: Path, planner: Any, fallback: Any = None, **options: Any) -> Ran
 
 
 def replays(record: RunRecord) -> bool:
-    found = replay_decisions(record, skills=SkillLibrary([Touch()]))
+    found = replay_decisions(record, skills=SkillLibrary([Quick()]))
     assert found.identical and found.complete, found.divergence
     return True
 
@@ -233,7 +219,7 @@ def test_a_failure_while_pointing_fails_the_attempt_and_not_the_run(tmp_path: Pa
     assert replays(record)
 
 
-class TouchThing(Touch):
+class TouchThing(Quick):
     """Touches what it is told to."""
 
     signature = SkillSignature(name="touch", doc="touch a thing", params=(Parameter(name="object", type="object"),))
@@ -312,7 +298,7 @@ def test_a_robot_whose_time_goes_on_is_held_while_the_planner_thinks(tmp_path: P
     assert next(record.of(ev.PlanProposed)).time_s == pytest.approx(resumed.time_s)
     assert replays(record)
     assert replay(record, KinematicWorld()).agrees
-    shadowed = shadow(record, controller=True, skills=SkillLibrary([Touch()]))
+    shadowed = shadow(record, controller=True, skills=SkillLibrary([Quick()]))
     assert shadowed.replay.identical and not shadowed.scores[0].disagreements
 
 
@@ -340,11 +326,11 @@ def test_what_goes_wrong_while_the_robot_is_held_is_told_as_always(tmp_path: Pat
 
 def test_a_live_planner_that_fails_in_a_shadow_disagrees_and_changes_nothing(tmp_path: Path) -> None:
     _, record, _ = run(tmp_path, Moody([]))
-    report = shadow(record, planner=Moody(range(99)), skills=SkillLibrary([Touch()]))
+    report = shadow(record, planner=Moody(range(99)), skills=SkillLibrary([Quick()]))
     assert report.replay.identical and report.replay.complete
     (score,) = report.scores
     assert {d.live for d in score.disagreements} == {"no answer: the line is dead"}
     # A record with failures can be judged, too: what was rejected before them is not lost.
     _, failed, _ = run(tmp_path / "failed", Moody([1, 2]))
-    again = shadow(failed, planner=Moody([]), skills=SkillLibrary([Touch()]))
+    again = shadow(failed, planner=Moody([]), skills=SkillLibrary([Quick()]))
     assert again.replay.identical and again.replay.complete

@@ -15,28 +15,11 @@ from hiervla.executor.record.reader import RunRecord
 from hiervla.executor.replay.decisions import replay_decisions
 from hiervla.executor.result import RunResult
 from hiervla.executor.screening import broken_chain
-from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, step_at
-from hiervla.representations import Condition, Plan, Refusal, SkillSignature, Step, Verdict
-from hiervla.skills import Approach, Belief, Skill, SkillContext, SkillLibrary
+from hiervla.executor.testing import KinematicWorld, LinePolicy, ScriptedPlanner, Touch, step_at
+from hiervla.representations import Condition, Plan, Refusal, Step
+from hiervla.skills import Belief, SkillLibrary
 
 NEAR, FAR = (0.5, 0.05, 0.0), (1.6, 0.0, 0.0)
-
-
-class Touch(Skill):
-    signature = SkillSignature(name="touch", doc="touch a spot")
-    timeout_s = 3.0
-
-    def approach(self, context: SkillContext) -> Approach:
-        return Approach()
-
-    def ready(self, context: SkillContext) -> Verdict:
-        return Verdict(name="ready", value="yes")
-
-    def done(self, context: SkillContext) -> Verdict:
-        return Verdict(name="touched", value="yes")
-
-    def effect(self, context: SkillContext) -> Belief:
-        return context.belief
 
 
 def plan(*steps: Step) -> Plan:
